@@ -1,0 +1,285 @@
+"""What an adapter sees: responses, stimuli, the training set, predictions, the base class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+TRACKS = ("words", "embedding", "reconstruction")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """fMRI responses, one row per item.
+
+    Attributes
+    ----------
+    data : ndarray of shape (n_rows, n_voxels), float32
+        Betas in the dataset's own units. Finite: the shared preparation has dropped or filled NaN.
+    subject : ndarray of shape (n_rows,), str
+        Subject id of every row.
+    rois : mapping of str to ndarray of shape (n_voxels,), bool
+        ROI masks by name. An ROI may be empty; ROIs may overlap.
+    """
+
+    data: np.ndarray
+    subject: np.ndarray
+    rois: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, rows: np.ndarray) -> Responses:
+        """Return the given rows (integer indices or a boolean mask)."""
+        return Responses(self.data[rows], self.subject[rows], self.rois)
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """A table of stimuli; every column is optional but ``ids``.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n,), str
+    images : ndarray of shape (n, height, width, channels), uint8, or None
+        Channels is 1 (grey) or 3 (RGB). May be a memory map.
+    captions : sequence of n tuples of str, or None
+    words : ndarray of shape (n,), str, or None
+    embeddings : mapping of str to ndarray of shape (n, d), float32
+        Target spaces by name (for example ``"glove"``).
+    attributes : mapping of str to ndarray of shape (n, ...)
+        The true description of generated stimuli; only metrics ever read it.
+    """
+
+    ids: np.ndarray
+    images: np.ndarray | None = None
+    captions: Sequence[tuple[str, ...]] | None = None
+    words: np.ndarray | None = None
+    embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> Stimuli:
+        """Return the given rows (integer indices or a boolean mask)."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        return Stimuli(
+            ids=self.ids[rows],
+            images=None if self.images is None else self.images[rows],
+            captions=None if self.captions is None else [self.captions[i] for i in rows],
+            words=None if self.words is None else self.words[rows],
+            embeddings={k: v[rows] for k, v in self.embeddings.items()},
+            attributes={k: v[rows] for k, v in self.attributes.items()},
+        )
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """The training side of a split; nothing of the test side is reachable from here.
+
+    Attributes
+    ----------
+    fmri : Responses
+        One row per training item (repeats already averaged where the split says so).
+    stimulus : ndarray of shape (n_rows,), int
+        Row of ``stimuli`` that each response belongs to.
+    stimuli : Stimuli
+        The training stimuli, each once.
+    condition : ndarray of shape (n_rows,), str
+        Presentation condition (for example the paradigm); empty strings where there is none.
+    tracks : frozenset of str
+        Outputs that are asked for: any of ``words``, ``embedding``, ``reconstruction``.
+    space : str or None
+        Name of the target embedding space of the ``words`` or ``embedding`` track.
+    unit : str
+        What the split holds out: ``"stimulus"``, ``"subject"`` or ``"run"``.
+    repeats : Responses or None
+        The single trials behind the averaged rows, where rows were averaged.
+    repeat_row : ndarray of shape (n_trials,), int, or None
+        Row of ``fmri`` that each single trial belongs to.
+    """
+
+    fmri: Responses
+    stimulus: np.ndarray
+    stimuli: Stimuli
+    condition: np.ndarray
+    tracks: frozenset[str]
+    space: str | None = None
+    unit: str = "stimulus"
+    repeats: Responses | None = None
+    repeat_row: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.fmri)
+
+    def target(self, space: str | None = None) -> np.ndarray:
+        """Return the target vector of every row, shape (n_rows, d), float32."""
+        table = self.stimuli.embeddings[space or self.space]
+        return np.asarray(table, np.float32)[self.stimulus]
+
+    def pixels(self) -> np.ndarray:
+        """Return the image of every row as values in [0, 1], shape (n_rows, h * w * c), float32."""
+        images = self._pixel_table
+        return images[self.stimulus]
+
+    @cached_property
+    def _pixel_table(self) -> np.ndarray:
+        images = np.asarray(self.stimuli.images, np.float32)
+        return images.reshape(len(images), -1) / np.float32(255)
+
+    def holdout(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Split the training rows into rows to fit and rows to validate on.
+
+        Whole units are held out, as the split itself does: training subjects where the split is
+        over subjects (at least one), training stimuli otherwise.
+
+        Parameters
+        ----------
+        fraction : float
+            Share of the units that goes to validation; at least one, at most all but one.
+        seed : int
+
+        Returns
+        -------
+        fit, validation : ndarray of int
+            Row indices. ``validation`` is empty where there is only one unit.
+        """
+        units = self.fmri.subject if self.unit == "subject" else self.stimulus
+        values = np.unique(units)
+        n = min(max(1, round(fraction * len(values))), len(values) - 1)
+        chosen = np.random.default_rng(seed).permutation(values)[:n]
+        held = np.isin(units, chosen)
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a method says about the test responses; every field is optional.
+
+    Attributes
+    ----------
+    embeddings : mapping of str to ndarray of shape (n, d)
+        Predicted vectors by target space.
+    images : ndarray of shape (n, height, width, channels), uint8, or None
+    class_scores : ndarray of shape (n, n_classes), or None
+        Higher is more likely.
+    class_ids : ndarray of shape (n_classes,), str, or None
+        Stimulus id of every column of ``class_scores``.
+    captions : sequence of n str, or None
+    intermediates : mapping of str to ndarray of shape (n, ...)
+        Named extra outputs, for example a low-level image.
+    """
+
+    embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
+    images: np.ndarray | None = None
+    class_scores: np.ndarray | None = None
+    class_ids: np.ndarray | None = None
+    captions: Sequence[str] | None = None
+    intermediates: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What ``Method.supports`` may decide on, known before anything is loaded."""
+
+    name: str
+    tracks: frozenset[str]
+    unit: str
+    n_subjects: int
+    spaces: tuple[str, ...] = ()
+    rois: tuple[str, ...] = ()
+    has_images: bool = False
+    has_captions: bool = False
+    has_words: bool = False
+
+
+@dataclass(frozen=True)
+class NoParams:
+    """Parameters of a method that has none."""
+
+
+class Method:
+    """Base class of the adapters; a plain object with the same names also works.
+
+    Attributes
+    ----------
+    name : str
+        Id on the command line.
+    tracks : frozenset of str
+        Tracks the method can stand in.
+    control : bool
+        True for control methods, listed apart from the methods proper.
+    oracle : bool
+        True where ``predict`` is given ``truth=``; tagged, never ranked.
+    Params : type
+        Frozen dataclass of parameters; the defaults are the paper's.
+    presets : mapping of str to mapping
+        Named parameter changes, ``method:preset`` on the command line.
+    profiles : mapping of str to mapping
+        Parameter changes of a profile (``mini``), applied before the preset's.
+    paper, licence : str
+    reported : mapping
+        Numbers the paper reports, for the documentation only.
+    resources : mapping
+        Rough needs at the paper's size, such as ``{"gpus": 0, "memory_gb": 4, "minutes": 5}``.
+    """
+
+    name: ClassVar[str] = ""
+    tracks: ClassVar[frozenset[str]] = frozenset(TRACKS)
+    control: ClassVar[bool] = False
+    oracle: ClassVar[bool] = False
+    Params: ClassVar[type] = NoParams
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    paper: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
+    reported: ClassVar[Mapping[str, Any]] = {}
+    pretrained: ClassVar[tuple[str, ...]] = ()
+    resources: ClassVar[Mapping[str, float]] = {}
+
+    def __init__(self, params: Any = None) -> None:
+        self.params = self.Params() if params is None else params
+
+    @classmethod
+    def make_params(cls, profile: str, preset: str, overrides: Mapping[str, Any] | None = None) -> Any:
+        """Return the parameters of a profile and preset; ``default`` is the preset without changes."""
+        changes = dict(cls.profiles.get(profile, {}))
+        if preset != "default":
+            changes |= cls.presets[preset]
+        return dataclasses.replace(cls.Params(), **changes | dict(overrides or {}))
+
+    @classmethod
+    def supports(cls, dataset: DatasetInfo) -> str | None:
+        """Return why the method cannot run on the dataset, or None."""
+        return None
+
+    def train(self, train: TrainSet, *, seed: int, device: str, workdir: Path) -> None:
+        """Fit on the training side only.
+
+        Parameters
+        ----------
+        train : TrainSet
+        seed : int
+            Every random draw comes from this seed.
+        device : str
+            ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        workdir : Path
+            Folder of the run; ``train_log.csv`` (columns epoch, then losses) and pictures go here.
+        """
+        raise NotImplementedError
+
+    def predict(self, fmri: Responses) -> Predictions:
+        """Predict from test responses and nothing else."""
+        raise NotImplementedError
+
+
+def instantiate(cls: Any, params: Any) -> Any:
+    """Make an adapter; a plain class without ``Params`` is called with nothing."""
+    return cls(params) if hasattr(cls, "Params") else cls()

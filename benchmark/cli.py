@@ -1,0 +1,210 @@
+"""The command line. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark import __version__
+from benchmark.errors import BenchError
+
+KINDS = ("methods", "metrics", "datasets", "suites")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="bench")
+def cli() -> None:
+    """Compare methods that decode words and pictures from fMRI: fixed splits, one metrics module, leaderboards."""
+
+
+def main() -> None:
+    """Run the command line; bad input is one sentence and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except BenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; finished runs are kept, the same command goes on from there", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _plugins(function):
+    return click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Python file that defines a method or a metric; may be given several times.",
+    )(function)
+
+
+def _data(function):
+    return click.option("--data", metavar="DIR", help="A dataset's folder or a parent of several; else BENCH_DATA.")(
+        function
+    )
+
+
+def _store(function):
+    return click.option(
+        "--store",
+        default="runs",
+        show_default=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Folder of the run directories.",
+    )(function)
+
+
+@cli.command()
+@click.option("--suite", help="Suite to run; without --dataset: mini.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    default=("all",),
+    show_default="all",
+    metavar="NAME[:PRESET],...",
+    help="Methods by name, or all.",
+)
+@click.option("--dataset", help="Only this dataset (of the suite, or a folder dataset under --data).")
+@click.option("--split", help="Split of a folder dataset; else the first of its header.")
+@click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    metavar="NAME,...|all",
+    help="Subjects; all: those of the published boards. Default: the main job's.",
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="The seed of every random draw. [default: 0]")
+@click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
+@click.option("--profile", default="mini", show_default=True, help="mini: small settings; full: the published ones.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of a run. [default: cores / jobs]")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a run may take.")
+@click.option(
+    "--memory-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="Memory a run may use (RssAnon + RssShmem of its processes).",
+)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
+@click.option("--force", is_flag=True, help="Run again what is finished.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the table as JSON, one object per run and track.",
+)
+@_plugins
+@_data
+@_store
+def run(**options: Any) -> None:
+    """Run methods on a suite, then print and write its leaderboards.
+
+    A finished run is not made again; failed ones are tried anew. Exit code 1 where a run failed.
+    """
+    from benchmark.commands import run as command
+
+    sys.exit(command(**options))
+
+
+@cli.command("list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+@_plugins
+def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
+    """List methods, metrics, datasets or suites (all where none is named)."""
+    from benchmark.registry import Registry
+
+    registry = Registry(plugins)
+    for title in (kind,) if kind else KINDS:
+        if not kind:
+            click.secho(title, bold=True)
+        entries = registry.entries(title[:-1])
+        width = max((len(e.name) for e in entries), default=0)
+        for entry in entries:
+            tracks = ", ".join(entry.meta.get("tracks", ()))
+            tail = f" [{tracks}{'; control' if entry.meta.get('control') else ''}]" if tracks else ""
+            click.echo(f"{'' if kind else '  '}{entry.name:<{width}}  {entry.summary}{tail}")
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice([k[:-1] for k in KINDS]))
+@click.argument("name")
+@_plugins
+def info(kind: str, name: str, plugins: tuple[Path, ...]) -> None:
+    """Say everything about one method, metric, dataset or suite."""
+    from benchmark.describe import describe
+    from benchmark.registry import Registry
+
+    click.echo(describe(Registry(plugins), kind, name))
+
+
+@cli.command()
+@click.option("--publish", is_flag=True, help="Merge the store's records into the committed ones and render both.")
+@click.option("--check", is_flag=True, help="Exit 1 where the committed boards differ from their records.")
+@click.option("--suite", help="Only this suite.")
+@click.option(
+    "--boards",
+    default="leaderboards",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the committed boards.",
+)
+@_plugins
+@_store
+def leaderboard(**options: Any) -> None:
+    """Render leaderboards from the store, publish them, or check the published ones."""
+    from benchmark.commands import leaderboard as command
+
+    sys.exit(command(**options))
+
+
+@cli.group()
+def data() -> None:
+    """Check datasets and look at them."""
+
+
+@data.command("check")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@_plugins
+@_data
+def data_check(folder: Path | None, plugins: tuple[Path, ...], data: str | None) -> None:
+    """Name every fault of the datasets in FOLDER (or --data, BENCH_DATA) at once; exit 2 where there is one."""
+    from benchmark.commands import data_check as command
+
+    sys.exit(command(folder, plugins, data))
+
+
+@data.command("show")
+@click.argument("dataset")
+@click.option("--subject", help="Default: the first.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Default: DATASET-SUBJECT.png."
+)
+@_plugins
+@_data
+def data_show(dataset: str, subject: str | None, out: Path | None, plugins, data: str | None) -> None:
+    """Draw one picture of responses, ROI masks and stimuli, to confirm that loading was right."""
+    from benchmark.commands import data_show as command
+
+    click.echo(command(dataset, subject, out, plugins, data))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What the verbs do, apart from reading their options."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmark import leaderboard as boards
+from benchmark import records
+from benchmark.data.files import write_atomic
+from benchmark.data.locate import FOLDER_HEADER, FOLDER_TARGET, cache_dir, candidates, data_dir, find, load
+from benchmark.errors import BenchError
+from benchmark.registry import Registry, resolve
+from benchmark.store import FAILED, Store
+
+BOARDS_IN_STORE = "leaderboards"
+
+
+def run(
+    *, methods, subjects, seed, seeds, jobs, threads, timeout, memory_limit, json_file, plugins, data, store, **more
+):
+    """Carry out ``bench run``; returns the exit code."""
+    from benchmark.plan import Request, plan
+    from benchmark.runner import Limits, Session, run_all
+    from benchmark.terminal import Watch, show_tables
+
+    began = time.perf_counter()
+    if seed is not None and seeds is not None:
+        raise BenchError("--seed and --seeds exclude each other, expected one of them")
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise BenchError(f"--json {json_file}: its folder does not exist, expected a file in an existing folder")
+    if (weights := more.pop("weights")) and not weights.is_dir():
+        raise BenchError(f"--weights {weights}: no such folder, expected the folder of the pretrained weights")
+    limits = Limits(
+        jobs=jobs,
+        timeout=timeout,
+        memory_limit=int(memory_limit * 1e9) if memory_limit else None,
+        fail_fast=more.pop("fail_fast"),
+        force=more.pop("force"),
+    )
+    request = Request(
+        methods=_words(methods),
+        subjects=_words(subjects),
+        seeds=tuple(range(seeds)) if seeds else (seed or 0,),
+        threads=threads or max(1, (os.cpu_count() or 1) // jobs),
+        data=data_dir(data),
+        cache=cache_dir(),
+        **more,
+    )
+    console = Console(stderr=True)
+    registry = Registry(plugins)
+    with console.status("preparing") as status:
+        planned = plan(registry, request, on_step=status.update)
+    shelf = Store(store)
+    with Watch(console, len(planned)) as watch:
+        session = Session(shelf, limits, watch)
+        runs = run_all(planned, session)
+    items = [records.record(r) for r in runs]
+    if json_file:
+        objects = [f for item in items for f in records.flat(item)]
+        write_atomic(json_file, (json.dumps(objects, indent=1, allow_nan=False) + "\n").encode())
+    scope = {(p.spec.suite, p.spec.dataset, p.spec.split, p.spec.subject, p.spec.seed, p.spec.profile) for p in planned}
+    stored = [i for i in records.from_store(shelf) if _scope(i) in scope]
+    found = boards.tables(records.newest([*stored, *items]), _suites(registry))
+    out = Console()
+    show_tables(out, found)
+    folder = shelf.root / BOARDS_IN_STORE
+    boards.write(folder, boards.render(found))
+    failed = sum(i["status"] in FAILED for i in items)
+    counts = f"{len(items)} runs, {watch.kept} kept from before, {failed} failed"
+    out.print(f"{counts}, {time.perf_counter() - began:.1f} s", highlight=False)
+    out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
+    return 1 if failed or len(items) < len(planned) else 0
+
+
+def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) -> int:
+    """Carry out ``bench leaderboard``; returns the exit code."""
+    from benchmark import leaderboard as render
+
+    registry = Registry(plugins)
+    out = Console()
+    if check:
+        items = records.read(boards / "records")
+        files = render.render(render.tables(items, _suites(registry)))
+        wrong = render.stale(boards, files)
+        for name in wrong:
+            out.print(f"{boards / name}: differs from what its records give; bench leaderboard --publish renders it")
+        _say_older(registry, items, out)
+        if not wrong:
+            out.print(f"{len(items)} records, {len(files)} files, all as rendered")
+        return 1 if wrong else 0
+    if not store.is_dir():
+        raise BenchError(f"--store {store}: no such folder, expected the run directories of bench run")
+    items = records.from_store(Store(store), suite)
+    if not items:
+        raise BenchError(f"--store {store}: holds no run{f' of suite {suite}' if suite else ''}")
+    if publish:
+        dirty = sum(bool(i["dirty"]) for i in items)
+        if dirty:
+            out.print(f"note: {dirty} runs were made with uncommitted changes")
+        records.write(boards / "records", items)
+        items = records.read(boards / "records")
+    folder = boards if publish else store / BOARDS_IN_STORE
+    render.write(folder, render.render(render.tables(items, _suites(registry))))
+    out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def data_check(folder: Path | None, plugins: Sequence[Path], data: str | None) -> int:
+    """Print every fault of the datasets below a folder; returns the exit code."""
+    registry, place = Registry(plugins), data_dir(str(folder) if folder else data)
+    if place is None:
+        raise BenchError("no folder given, expected FOLDER, --data DIR or BENCH_DATA")
+    checks = [("folder dataset", FOLDER_TARGET, path) for path in candidates(place) if (path / FOLDER_HEADER).exists()]
+    for entry in registry.entries("dataset"):
+        marker = entry.meta.get("marker")
+        checks += [(entry.name, entry.target, p) for p in candidates(place) if marker and (p / marker).exists()]
+    if not checks:
+        raise BenchError(
+            f"{place}: holds no known dataset, expected {FOLDER_HEADER} or the files of one of bench list datasets"
+        )
+    faults = 0
+    for name, target, path in checks:
+        found = resolve(target.rpartition(":")[0] + ":check")(path)
+        faults += len(found)
+        print(f"{path} ({name}): {f'{len(found)} faults' if found else 'no fault found'}")
+        for fault in found:
+            print(f"  - {fault}")
+    return 2 if faults else 0
+
+
+def data_show(name: str, subject: str | None, out: Path | None, plugins: Sequence[Path], data: str | None) -> Path:
+    """Draw the picture of a dataset's subject; returns its path."""
+    from benchmark.data.show import picture
+    from benchmark.registry import unknown
+
+    target, root = find(Registry(plugins), name, data_dir(data))
+    dataset = load(target, root, cache_dir())
+    subject = subject or dataset.subjects[0]
+    if subject not in dataset.subjects:
+        raise unknown(f"subject of dataset {name}", subject, dataset.subjects)
+    path = out or Path(f"{name}-{subject}.png")
+    picture(dataset, subject, path)
+    return path
+
+
+def _words(options: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word.strip() for option in options for word in option.split(",") if word.strip())
+
+
+def _scope(item: dict[str, Any]) -> tuple:
+    return tuple(item[name] for name in ("suite", "dataset", "split", "subject", "seed", "profile"))
+
+
+def _suites(registry: Registry) -> dict[str, Any]:
+    return {entry.name: entry.load() for entry in registry.entries("suite")}
+
+
+def _say_older(registry: Registry, items: Sequence[dict[str, Any]], out: Console) -> None:
+    """Say which records were made by other code than today's; that is no error."""
+    from benchmark.spec import source_hash
+
+    now, older = {}, {}
+    for item in items:
+        pair = (item["method"], item["dataset"])
+        if pair not in now:
+            known = pair[0] in registry.names("method") and pair[1] in registry.names("dataset")
+            targets = (registry.get("method", pair[0]).target, registry.get("dataset", pair[1]).target) if known else ()
+            now[pair] = source_hash(*targets) if known else item["source"]
+        if now[pair] != item["source"]:
+            older[pair[0]] = older.get(pair[0], 0) + 1
+    for method, n in older.items():
+        out.print(f"note: {n} records of {method} were made by older code")

@@ -1,0 +1,438 @@
+"""From a dataset and a split to a training set, test responses, test items and, apart from them, the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.api import Responses, Stimuli, TrainSet
+from benchmark.data.base import Dataset, SubjectData
+from benchmark.data.files import nearest, read_cache, write_atomic
+from benchmark.data.scan import Scan, as_slice, blocks, embedding_faults, scan
+from benchmark.data.splits import Split, guard
+from benchmark.errors import BenchError
+
+# Raise whenever a prepared number or a check can change.
+PREPARE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """What the shared voxel preparation did.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Voxels in the recording.
+    n_dropped_nan, n_dropped_constant : int
+        Voxels that are NaN in every training trial, or never change in them.
+    n_filled : int
+        Single NaN values of train and test trials that the training mean replaced.
+    """
+
+    n_voxels: int
+    n_dropped_nan: int
+    n_dropped_constant: int
+    n_filled: int
+
+    @property
+    def n_kept(self) -> int:
+        """Voxels that methods see."""
+        return self.n_voxels - self.n_dropped_nan - self.n_dropped_constant
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """The voxel preparation fitted on the training trials: voxels to keep and values that replace NaN."""
+
+    keep: np.ndarray
+    fill: np.ndarray
+    report: PreparationReport
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One fold of a split for one test subject: trial rows of both sides, nothing read yet.
+
+    Attributes
+    ----------
+    name : str
+    dataset : Dataset
+    split : Split
+    subject : str
+        The test subject.
+    data : mapping of str to SubjectData
+    train_rows, test_rows : mapping of str to ndarray of int
+        Trial rows by subject.
+    """
+
+    name: str
+    dataset: Dataset
+    split: Split
+    subject: str
+    data: Mapping[str, SubjectData]
+    train_rows: Mapping[str, np.ndarray]
+    test_rows: Mapping[str, np.ndarray]
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """The voxel preparation, fitted on this fold's training trials."""
+        return _fit_preparation(self)
+
+    @property
+    def report(self) -> PreparationReport:
+        """What the preparation dropped and filled."""
+        return self.preparation.report
+
+
+@dataclass(frozen=True, eq=False)
+class TestItems:
+    """What each row of the test responses is; ids only, no target.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n,), str
+        Unique within the subject and split: fold, stimulus, condition, number of the repeat.
+    stimulus : ndarray of shape (n,), int
+        Row of the dataset's stimulus table.
+    subject, condition : ndarray of shape (n,), str
+    block : ndarray of shape (n,), str
+        Items are compared with each other within a block: the fold, and the condition where there is one.
+    """
+
+    __test__ = False  # not a test class, whatever its name
+
+    ids: np.ndarray
+    stimulus: np.ndarray
+    subject: np.ndarray
+    condition: np.ndarray
+    block: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The outcome of the checks before any run: tags of the rows, and the preparation by fold."""
+
+    tags: tuple[str, ...]
+    reports: Mapping[str, PreparationReport]
+
+
+def folds(dataset: Dataset, split: Split, subject: str) -> list[Fold]:
+    """Return the folds of a split in which a subject is tested.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : Split
+    subject : str
+        Train and test trials are this subject's; where the split holds out subjects, the training
+        trials are those of the fold's training subjects.
+
+    Raises
+    ------
+    BenchError
+        For an unknown subject, or a side without trials.
+    """
+    if subject not in dataset.subjects:
+        hint = nearest(subject, dataset.subjects)
+        raise BenchError(f"unknown subject {subject!r} of dataset {dataset.name}, {hint}")
+    data = {subject: dataset.load_subject(subject)}
+    result = []
+    for ids in split.for_subject(subject):
+        if split.unit == "subject":
+            data |= {s: dataset.load_subject(s) for s in ids.train if s not in data}
+            train = {s: np.arange(len(data[s].stimulus)) for s in ids.train}
+            test = {subject: np.arange(len(data[subject].stimulus))}
+        else:
+            train, test = (
+                {subject: np.flatnonzero(_shown(dataset, data[subject], split.unit, side))}
+                for side in (ids.train, ids.test)
+            )
+        fold = Fold(ids.name, dataset, split, subject, {s: data[s] for s in (*train, *test)}, train, test)
+        for side, rows in (("train", train), ("test", test)):
+            if not any(len(r) for r in rows.values()):
+                raise BenchError(f"{_where(fold)}: no {side} trial of subject {subject!r}, expected at least one")
+        result.append(fold)
+    return result
+
+
+def train_set(fold: Fold, tracks: frozenset[str] | set[str], space: str | None = None) -> TrainSet:
+    """Return the training side of a fold, prepared and averaged; nothing of the test side is in it.
+
+    Parameters
+    ----------
+    fold : Fold
+    tracks : set of str
+    space : str or None
+        Target embedding space.
+    """
+    trials = _labels(fold, fold.train_rows)
+    single = Responses(_prepared(fold, fold.train_rows), trials["subject"], _rois(fold))
+    first, row = _groups(trials, fold.split.average)
+    averaged = len(first) < len(row)
+    fmri = Responses(_average(single.data, row, len(first)), trials["subject"][first], single.rois)
+    rows, stimulus = np.unique(trials["stimulus"][first], return_inverse=True)
+    return TrainSet(
+        fmri=fmri,
+        stimulus=stimulus,
+        stimuli=_copied(fold.dataset.stimuli, rows),
+        condition=_condition(trials, first, row),
+        tracks=frozenset(tracks),
+        space=space,
+        unit=fold.split.unit,
+        repeats=single if averaged else None,
+        repeat_row=row if averaged else None,
+    )
+
+
+def test_responses(fold: Fold) -> Responses:
+    """Return the test responses of a fold, prepared with the training side's statistics and averaged."""
+    trials = _labels(fold, fold.test_rows)
+    first, row = _groups(trials, fold.split.average)
+    data = _average(_prepared(fold, fold.test_rows), row, len(first))
+    return Responses(data, trials["subject"][first], _rois(fold))
+
+
+def test_items(fold: Fold) -> TestItems:
+    """Return what the rows of ``test_responses`` are."""
+    trials = _labels(fold, fold.test_rows)
+    first, row = _groups(trials, fold.split.average)
+    stimulus, condition = trials["stimulus"][first], _condition(trials, first, row)
+    block = _joined(np.full(len(first), fold.name), condition)
+    ids = _joined(_joined(np.full(len(first), fold.name), fold.dataset.stimuli.ids[stimulus]), condition)
+    return TestItems(_numbered(ids), stimulus, trials["subject"][first], condition, block)
+
+
+def truth(fold: Fold) -> Stimuli:
+    """Return the targets of the test items, row for row; for scoring and for oracles only."""
+    return fold.dataset.stimuli.take(test_items(fold).stimulus)
+
+
+# pytest would collect these two by name in every test module that imports them.
+test_responses.__test__ = test_items.__test__ = False
+
+
+def preflight(dataset: Dataset, split: Split, subject: str, cache: Path | None = None) -> Preflight:
+    """Check, before any run, everything about the data that would make every method fail.
+
+    Leaks between the sides, undeclared NaN, an all-NaN trial, no voxel left, non-finite targets. What
+    has passed once is remembered under ``cache`` for the same data, split and subject.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : Split
+    subject : str
+    cache : Path or None
+
+    Raises
+    ------
+    BenchError
+        At the first fault.
+    """
+    key = json.dumps([dataset.name, dataset.fingerprint, split.checksum, subject, PREPARE_VERSION])
+    path = cache and cache / "preflight" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    known = read_cache(path) if path else {}
+    try:
+        return Preflight(tuple(known["tags"]), {k: PreparationReport(**r) for k, r in known["reports"].items()})
+    except (KeyError, TypeError):
+        pass
+    if subject not in dataset.subjects:
+        hint = nearest(subject, dataset.subjects)
+        raise BenchError(f"unknown subject {subject!r} of dataset {dataset.name}, {hint}")
+    for fault in embedding_faults(dataset.stimuli):
+        raise BenchError(f"dataset {dataset.name}: {fault}")
+    result = Preflight(
+        guard(split, dataset, subject), {fold.name: fold.report for fold in folds(dataset, split, subject)}
+    )
+    if path:
+        write_atomic(path, json.dumps(dataclasses.asdict(result)).encode())
+    return result
+
+
+def _shown(dataset: Dataset, data: SubjectData, unit: str, ids: Sequence[str]) -> np.ndarray:
+    if unit == "run":
+        return np.isin(data.run, ids)
+    return np.isin(dataset.stimuli.ids, ids)[data.stimulus]
+
+
+def _where(fold: Fold) -> str:
+    return f"dataset {fold.dataset.name}, split {fold.split.name}, fold {fold.name}"
+
+
+def _source(fold: Fold, subject: str) -> str:
+    """What to call a subject's responses in an error: the file where there is one."""
+    file = getattr(fold.data[subject].responses, "filename", None)
+    return str(file) if file else f"responses of subject {subject} in dataset {fold.dataset.name}"
+
+
+def _fit_preparation(fold: Fold) -> Preparation:
+    sizes = {subject: data.responses.shape[1] for subject, data in fold.data.items()}
+    if len(set(sizes.values())) > 1:
+        text = ", ".join(f"{subject} {n}" for subject, n in sorted(sizes.items()))
+        raise BenchError(f"{_where(fold)}: subjects differ in voxels ({text}), expected a common set of voxels")
+    train = {subject: scan(fold.data[subject].responses, rows) for subject, rows in fold.train_rows.items()}
+    test = {subject: scan(fold.data[subject].responses, rows) for subject, rows in fold.test_rows.items()}
+    for side, rows in ((train, fold.train_rows), (test, fold.test_rows)):
+        for subject, found in side.items():
+            _check_scan(fold, subject, rows[subject], found)
+    n_train = sum(len(rows) for rows in fold.train_rows.values())
+    n_nan = sum(found.n_nan for found in train.values())
+    low = np.minimum.reduce([found.low for found in train.values()])
+    high = np.maximum.reduce([found.high for found in train.values()])
+    missing = n_nan == n_train
+    keep = ~missing & (low < high)
+    if not keep.any():
+        raise BenchError(
+            f"{_where(fold)}: no voxel left, all {len(keep)} are NaN or constant in every training trial of "
+            f"{_source(fold, next(iter(fold.train_rows)))}, expected at least one that varies"
+        )
+    in_test = sum(found.n_nan for found in test.values())
+    fill = np.zeros(len(keep), np.float32)
+    holes = np.flatnonzero(keep & (n_nan + in_test > 0))
+    if len(holes):
+        fill[holes] = _train_mean(fold, holes)
+    report = PreparationReport(
+        n_voxels=len(keep),
+        n_dropped_nan=int(missing.sum()),
+        n_dropped_constant=int((~keep & ~missing).sum()),
+        n_filled=int((n_nan + in_test)[keep].sum()),
+    )
+    result = Preparation(keep, fill, report)
+    if len(holes):  # a trial may have numbers only in voxels that were dropped
+        _check_kept(fold, keep)
+    return result
+
+
+def _check_scan(fold: Fold, subject: str, rows: np.ndarray, found: Scan) -> None:
+    source = _source(fold, subject)
+    if len(found.infinite_rows):
+        raise BenchError(f"{source}: trial {rows[found.infinite_rows[0]]} holds an infinity, expected numbers")
+    if len(found.empty_rows):
+        raise BenchError(f"{source}: trial {rows[found.empty_rows[0]]} is all NaN, expected responses")
+    if fold.dataset.nan_voxels != "drop" and found.n_nan.any():
+        n = np.count_nonzero(found.n_nan)
+        raise BenchError(
+            f'{source}: {n} of {len(found.n_nan)} voxels hold NaN, expected none unless "nan_voxels" is "drop"'
+        )
+
+
+def _check_kept(fold: Fold, keep: np.ndarray) -> None:
+    for rows_by_subject in (fold.train_rows, fold.test_rows):
+        for subject, rows in rows_by_subject.items():
+            for start, block in blocks(fold.data[subject].responses, rows):
+                empty = np.isnan(block[:, keep]).all(axis=1)
+                if empty.any():
+                    trial = rows[start + int(empty.argmax())]
+                    source = _source(fold, subject)
+                    raise BenchError(f"{source}: trial {trial} is NaN in every voxel left, expected responses")
+
+
+def _train_mean(fold: Fold, voxels: np.ndarray) -> np.ndarray:
+    total, count = np.zeros(len(voxels)), np.zeros(len(voxels))
+    for subject, rows in fold.train_rows.items():
+        for _, block in blocks(fold.data[subject].responses, rows):
+            part = block[:, voxels]
+            total += np.nansum(part, axis=0, dtype=np.float64)
+            count += np.isfinite(part).sum(axis=0)
+    return total / count
+
+
+def _prepared(fold: Fold, rows_by_subject: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return kept voxels of the given trials with NaN filled; a view of the file where nothing changes."""
+    preparation = fold.preparation
+    untouched = preparation.keep.all() and not preparation.report.n_filled
+    if untouched and len(rows_by_subject) == 1:
+        (subject, rows), *_ = rows_by_subject.items()
+        return np.asarray(fold.data[subject].responses[as_slice(rows)], np.float32)
+    columns = np.flatnonzero(preparation.keep)
+    fill = preparation.fill[columns]
+    out = np.empty((sum(map(len, rows_by_subject.values())), len(columns)), np.float32)
+    end = 0
+    for subject, rows in rows_by_subject.items():
+        for start, block in blocks(fold.data[subject].responses, rows):
+            part = out[end + start : end + start + len(block)]
+            np.take(block, columns, axis=1, out=part)
+            if preparation.report.n_filled:
+                np.copyto(part, fill, where=np.isnan(part))
+        end += len(rows)
+    return out
+
+
+def _labels(fold: Fold, rows_by_subject: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the trial table of the given rows, subjects one after the other."""
+    columns = {
+        name: np.concatenate([getattr(fold.data[s], name)[rows] for s, rows in rows_by_subject.items()])
+        for name in ("stimulus", "run", "session", "condition")
+    }
+    columns["subject"] = np.repeat(list(rows_by_subject), [len(rows) for rows in rows_by_subject.values()])
+    return columns
+
+
+def _groups(trials: Mapping[str, np.ndarray], keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Group trials that agree in all keys; return each group's first trial and each trial's group."""
+    n = len(trials["stimulus"])
+    if not keys:
+        return np.arange(n), np.arange(n)
+    codes = np.stack([np.unique(trials[key], return_inverse=True)[1] for key in keys], axis=1)
+    _, first, group = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # groups in order of first presentation
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[group.ravel()]
+
+
+def _average(data: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the mean row of every group, float32."""
+    if n_groups == len(group):
+        return data
+    from scipy.sparse import csr_array
+
+    weight = (1 / np.bincount(group, minlength=n_groups))[group].astype(np.float32)
+    return csr_array((weight, (group, np.arange(len(group)))), shape=(n_groups, len(group))) @ data
+
+
+def _condition(trials: Mapping[str, np.ndarray], first: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the condition of every group; empty where its trials differ in it."""
+    condition = trials["condition"][first]
+    mixed = np.bincount(group, trials["condition"] != condition[group], minlength=len(first)) > 0
+    return np.where(mixed, "", condition)
+
+
+def _rois(fold: Fold) -> dict[str, np.ndarray]:
+    """Return the ROI masks over kept voxels: those that all subjects of the fold share."""
+    first, *others = fold.data.values()
+    return {
+        name: np.asarray(mask)[fold.preparation.keep]
+        for name, mask in first.rois.items()
+        if all(name in other.rois and np.array_equal(mask, other.rois[name]) for other in others)
+    }
+
+
+def _copied(stimuli: Stimuli, rows: np.ndarray) -> Stimuli:
+    """Return rows as plain copies, so that no base array leads back to the test side; no attributes."""
+    return dataclasses.replace(stimuli, attributes={}).take(rows)
+
+
+def _joined(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Join texts with a slash; an empty right side adds nothing."""
+    return np.where(right == "", left, np.char.add(np.char.add(left, "/"), right))
+
+
+def _numbered(ids: np.ndarray) -> np.ndarray:
+    """Make ids unique: the second of the same name gets ``#2``, and so on."""
+    _, group, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    number = np.empty(len(ids), int)
+    number[order] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    return np.where(number == 1, ids, np.char.add(np.char.add(ids, "#"), number.astype(str)))

@@ -1,0 +1,28 @@
+"""The built-in datasets: loader, what to look for under ``--data``, and where it comes from."""
+
+DATASETS = {
+    "synthetic-scenes": {
+        "target": "benchmark.data.synthetic_scenes:load",
+        "summary": "generated pictures with captions; early-visual and semantic voxels; built in",
+        "generated": True,
+    },
+    "synthetic-words": {
+        "target": "benchmark.data.synthetic_words:load",
+        "summary": "180 generated concepts in three paradigms, six subjects, 333 parcels; built in",
+        "generated": True,
+    },
+    "digits69": {
+        "target": "benchmark.data.digits69:load",
+        "check": "benchmark.data.digits69:check",
+        "marker": "digit69_28x28.mat",
+        "summary": "handwritten sixes and nines, V1-V3 of one subject (van Gerven et al. 2010)",
+        "source": "Donders Repository, collection DSC_2018.00112_485, under its data use agreement",
+    },
+    "miyawaki2008": {
+        "target": "benchmark.data.miyawaki2008:load",
+        "check": "benchmark.data.miyawaki2008:check",
+        "marker": "V1_mean_figure.mat",
+        "summary": "10 x 10 shapes and letters, V1 of two subjects (Miyawaki et al. 2008)",
+        "source": "Kamitani Lab, repositories VBCCA and NeuralCodeConverter, ODC-BY",
+    },
+}

@@ -1,0 +1,29 @@
+"""What the forkserver imports once, so that a run's process starts with it.
+
+Concrete classes, not packages: lazily importing packages would pay in every child. Importing starts
+no threads, so forking afterwards is safe.
+"""
+
+import importlib
+
+MODULES = (
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.linalg",
+    "scipy.ndimage",
+    "scipy.spatial.distance",
+    "scipy.stats",
+    "skimage.color",
+    "skimage.metrics",
+    "sklearn.decomposition",
+    "torch",
+    "torch._dynamo",
+    "torch.nn.functional",
+    "torch.optim.adam",
+)
+
+for _module in MODULES:
+    importlib.import_module(_module)
+
+complete = True

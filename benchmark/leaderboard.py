@@ -1,0 +1,315 @@
+"""Boards as a pure function of records: markdown and JSON per suite and track."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmark.data.files import write_atomic
+from benchmark.records import flat
+from benchmark.suites import Suite
+
+Record = Mapping[str, Any]
+UNRANKED_TAGS = ("oracle", "leaky selection", "degenerate", "contaminated")
+ARROW = {True: "↑", False: "↓", None: ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method (with preset and profile) on one dataset, split and track.
+
+    Attributes
+    ----------
+    metrics : mapping of str to dict
+        ``value`` is the mean over subjects of the mean over seeds.
+    missing : tuple of str
+        What a rank would need and is not there.
+    """
+
+    method: str
+    preset: str
+    profile: str
+    control: bool
+    tags: tuple[str, ...]
+    records: tuple[Record, ...]
+    metrics: Mapping[str, Mapping[str, Any]]
+    missing: tuple[str, ...]
+    rank: int | None = None
+
+    @property
+    def label(self) -> str:
+        return self.method if self.preset == "default" else f"{self.method}:{self.preset}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one dataset and split in one track."""
+
+    suite: str
+    version: str
+    track: str
+    dataset: str
+    split: str
+    ranked: str
+    columns: tuple[str, ...]
+    subjects: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+    directions: Mapping[str, bool | None] = field(default_factory=dict)
+
+
+def tables(items: Sequence[Record], suites: Mapping[str, Suite]) -> list[Table]:
+    """Return the tables of all records.
+
+    Parameters
+    ----------
+    items : sequence of dict
+        Records; one per specification.
+    suites : mapping of str to Suite
+        Column order and ranked column; records of an unknown suite are shown by their own metrics.
+    """
+    groups: dict[tuple, list[Record]] = {}
+    for item in items:
+        for track in item["tracks"]:
+            groups.setdefault((item["suite"], track, item["dataset"], item["split"]), []).append(item)
+    return [_table(key, members, suites.get(key[0])) for key, members in sorted(groups.items())]
+
+
+def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
+    name, track, dataset, split = key
+    columns, ranked = _columns(members, track, dataset, suite)
+    subjects = tuple(sorted({m["subject"] for m in members}))
+    seeds = tuple(sorted({m["seed"] for m in members}))
+    grouped: dict[tuple, list[Record]] = {}
+    for member in members:
+        grouped.setdefault((member["method"], member["preset"], member["profile"]), []).append(member)
+    versions = {c: max((_version(m, track, c) or 0 for m in members), default=0) for c in columns}
+    rows = [_row(key, runs, track, columns, subjects, seeds, versions) for key, runs in grouped.items()]
+    directions = {c: row.metrics[c]["higher_is_better"] for c in columns for row in rows if c in row.metrics}
+    version = max(m["suite_version"] or "" for m in members)
+    rows = _ranked(rows, ranked, directions.get(ranked, True))
+    return Table(name, version, track, dataset, split, ranked, columns, subjects, seeds, tuple(rows), directions)
+
+
+def _columns(members, track: str, dataset: str, suite: Suite | None) -> tuple[tuple[str, ...], str]:
+    for task in suite.tasks if suite else ():
+        if task.dataset == dataset and track in task.tracks:
+            return task.tracks[track].metrics, task.tracks[track].ranked
+    names = dict.fromkeys(m for r in members for m in r["scores"].get(track, {}) if not m.startswith("_"))
+    columns = tuple(names) or ("two_way",)
+    return columns, columns[0]
+
+
+def _row(key, runs: Sequence[Record], track: str, columns, subjects, seeds, versions) -> Row:
+    ok = [r for r in runs if r["status"] == "ok"]
+    have = {(r["subject"], r["seed"]) for r in ok}
+    missing = [f"{s} seed {n}" for s in subjects for n in seeds if (s, n) not in have]
+    metrics = {}
+    for column in columns:
+        scores = [(r["subject"], r["scores"].get(track, {}).get(column)) for r in ok]
+        found = [(subject, score) for subject, score in scores if score and score["value"] is not None]
+        if ok and len(found) < len(ok):
+            missing.append(column)
+        if found:
+            metrics[column] = _mean(found)
+    old = {c for r in ok for c, newest in versions.items() if _version(r, track, c) not in (None, newest)}
+    missing += [f"{c} in version {versions[c]}" for c in columns if c in old]
+    tags = dict.fromkeys(t for r in runs for t in r["tags"] or ())
+    return Row(*key, any(r["control"] for r in runs), tuple(tags), tuple(runs), metrics, tuple(missing))
+
+
+def _version(item: Record, track: str, column: str) -> int | None:
+    return item["scores"].get(track, {}).get(column, {}).get("version")
+
+
+def _mean(found: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Mean over subjects of the mean over seeds; items are counted once per subject."""
+    by_subject: dict[str, list[Mapping[str, Any]]] = {}
+    for subject, score in found:
+        by_subject.setdefault(subject, []).append(score)
+    first = found[0][1]
+    return {
+        "value": fmean(fmean(s["value"] for s in scores) for scores in by_subject.values()),
+        "n": sum(scores[0]["n"] for scores in by_subject.values()),
+        "chance": first["chance"],
+        "higher_is_better": first["higher_is_better"],
+    }
+
+
+def _ranked(rows: Iterable[Row], ranked: str, higher: bool | None) -> list[Row]:
+    sign = -1 if higher is not False else 1
+
+    def value(row: Row) -> float:
+        return sign * row.metrics[ranked]["value"] if ranked in row.metrics else float("inf")
+
+    ordered = sorted(rows, key=lambda r: (r.control, value(r), r.label, r.profile))
+    eligible = [r for r in ordered if not (r.control or r.missing or set(r.tags) & set(UNRANKED_TAGS))]
+    values = [round(value(r), 12) for r in eligible]
+    ranks = {id(row): values.index(v) + 1 for row, v in zip(eligible, values, strict=True)}
+    return [Row(**(vars(row) | {"rank": ranks.get(id(row))})) for row in ordered]
+
+
+def render(found: Sequence[Table]) -> dict[str, str]:
+    """Return the files of all boards, text by relative path; the same tables give the same bytes."""
+    boards: dict[tuple[str, str], list[Table]] = {}
+    for table in found:
+        boards.setdefault((table.suite, table.track), []).append(table)
+    files = {"README.md": _index(boards)}
+    for (suite, track), members in boards.items():
+        files[f"{suite}/{track}.md"] = _board(suite, track, members)
+        files[f"{suite}/{track}.json"] = json.dumps(_json(members), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return files
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write rendered files below a folder."""
+    for name, text in files.items():
+        write_atomic(folder / name, text.encode())
+
+
+def stale(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Return the files below a folder that differ from the rendered ones, are missing, or should not be there."""
+    wrong = [n for n, text in files.items() if not (folder / n).is_file() or (folder / n).read_bytes() != text.encode()]
+    there = {str(p.relative_to(folder)) for pattern in ("*/*.md", "*/*.json") for p in folder.glob(pattern)}
+    return sorted({*wrong, *(n for n in there if n not in files and not n.startswith("records/"))})
+
+
+def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
+    lines = ["# Leaderboards", "", "Generated from the records beside them; never edited by hand.", ""]
+    lines += ["| suite | track | dataset | ranked by | best method | value | chance level | methods | last run |"]
+    lines += ["|---|---|---|---|---|---:|---:|---:|---|"]
+    for (suite, track), members in boards.items():
+        for t in members:
+            best = next((r for r in t.rows if r.rank == 1), None)
+            value = _number(best.metrics[t.ranked]["value"]) if best else "–"
+            chance = _number(best.metrics[t.ranked]["chance"]) if best else "–"
+            last = max(r["date"] for row in t.rows for r in row.records)[:10]
+            n = sum(not row.control for row in t.rows)
+            name = f"[{suite} {t.version}]({suite}/{track}.md)"
+            lines.append(
+                f"| {name} | {track} | {t.dataset} | {t.ranked} {ARROW[t.directions.get(t.ranked)]} | "
+                f"{best.label if best else '–'} | {value} | {chance} | {n} | {last} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _board(suite: str, track: str, members: Sequence[Table]) -> str:
+    lines = [f"# {suite} {members[0].version}: {track}", ""]
+    for table in members:
+        lines += _section(table)
+    return "\n".join(lines)
+
+
+def _section(t: Table) -> list[str]:
+    items = max((row.metrics[t.ranked]["n"] for row in t.rows if t.ranked in row.metrics), default=0)
+    record = t.rows[0].records[0]
+    lines = [f"## {t.dataset}, split {t.split}", ""]
+    lines += [
+        f"Ranked by **{t.ranked}** {ARROW[t.directions.get(t.ranked)]}. {items} test items of {len(t.subjects)} "
+        f"subject{'s' * (len(t.subjects) > 1)} ({', '.join(t.subjects)}), seed{'s' * (len(t.seeds) > 1)} "
+        f"{', '.join(map(str, t.seeds))}. Values are means over subjects of means over seeds. "
+        f"A row is ranked when every subject, seed and metric is there.",
+        "",
+    ]
+    methods = [r for r in t.rows if not r.control]
+    controls = [r for r in t.rows if r.control]
+    lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
+    lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
+    lines += _faults(t)
+    lines += [
+        "### Runs",
+        "",
+        "| method | profile | runs | train s | predict s | score s | overhead s | peak MB | date | commit |",
+    ]
+    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---|---|"]
+    lines += [_provenance(row) for row in t.rows]
+    lines += ["", f"- dataset fingerprint: {_unique(t, 'dataset_fingerprint')}"]
+    lines += [f"- split checksum: {_unique(t, 'split_checksum')} (holds out {record['split_unit']})"]
+    lines += ["- seconds are means over runs; peak MB is the largest RssAnon + RssShmem of any run", ""]
+    return lines
+
+
+def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
+    names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
+    head = " | ".join(f"{name} {ARROW[t.directions.get(name)]}".strip() for name in names)
+    lines = [f"| rank | method | {head} | n items | n subjects | s | MB | tags |"]
+    lines += ["|---:|---|" + "---:|" * (len(names) + 4) + "---|"]
+    for row in rows:
+        cells = [_number(row.metrics[n]["value"]) if n in row.metrics else "–" for n in names]
+        n_items = row.metrics[t.ranked]["n"] if t.ranked in row.metrics else 0
+        subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
+        tags = ", ".join([*row.tags, *(["incomplete"] if row.missing else [])])
+        ends = [n_items, subjects, _seconds(row, "total"), _peak(row), tags]
+        lines.append(" | ".join(map(str, [f"| {row.rank or '–'}", row.label, *cells, *ends])) + " |")
+    if stated:
+        chance = {n: r.metrics[n]["chance"] for r in t.rows for n in names if n in r.metrics}
+        cells = " | ".join(_number(chance.get(n)) for n in names)
+        lines.append(f"| | *chance level* | {cells} | | | | | |")
+    return lines
+
+
+def _faults(t: Table) -> list[str]:
+    bad = [(row, r) for row in t.rows for r in row.records if r["status"] != "ok"]
+    gaps = [row for row in t.rows if row.missing]
+    if not bad and not gaps:
+        return []
+    lines = [
+        "### Failed, skipped and incomplete",
+        "",
+        "| method | subject | seed | status | reason |",
+        "|---|---|---|---|---|",
+    ]
+    for row, r in bad:
+        reason = " ".join(r["reason"].split()).replace("|", "\\|")
+        lines.append(f"| {row.label} | {r['subject']} | {r['seed']} | {r['status']} | {reason} |")
+    for row in gaps:
+        missing = ", ".join(row.missing[:6]) + (f" and {len(row.missing) - 6} more" if len(row.missing) > 6 else "")
+        lines.append(f"| {row.label} | | | incomplete | lacks {missing} |")
+    return [*lines, ""]
+
+
+def _provenance(row: Row) -> str:
+    times = " | ".join(_seconds(row, name) for name in ("train", "predict", "score", "overhead"))
+    commits = dict.fromkeys((r["commit"] or "unknown")[:10] + ("+changes" if r["dirty"] else "") for r in row.records)
+    date = max(r["date"] for r in row.records)[:10]
+    return (
+        f"| {row.label} | {row.profile} | {len(row.records)} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
+    )
+
+
+def _unique(t: Table, name: str) -> str:
+    return ", ".join(sorted({f"`{str(r[name])[:16]}`" for row in t.rows for r in row.records}))
+
+
+def _seconds(row: Row, name: str) -> str:
+    values = [r["seconds"][name] for r in row.records if name in r["seconds"]]
+    return f"{fmean(values):.2f}" if values else "–"
+
+
+def _peak(row: Row) -> str:
+    return f"{max(r['peak_mb'] or 0 for r in row.records):.0f}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _json(members: Sequence[Table]) -> dict[str, Any]:
+    rows, runs = [], []
+    for t in members:
+        for row in t.rows:
+            more = {"rank": row.rank, "tags": list(row.tags)}
+            first = row.records[0]
+            rows.append(
+                {name: first[name] for name in ("suite", "dataset", "split", "method", "preset", "profile")}
+                | {"track": t.track, "subjects": list(t.subjects), "seeds": list(t.seeds), "control": row.control}
+                | {"missing": list(row.missing), "metrics": dict(row.metrics), **more}
+            )
+            runs += [f | more for r in row.records for f in flat(r) if f["track"] == t.track]
+    return {"rows": rows, "runs": runs}

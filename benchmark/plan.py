@@ -1,0 +1,200 @@
+"""From the command line's words to a list of runs, with everything checked before the first starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.data import folder, prepare, splits
+from benchmark.data.base import Dataset
+from benchmark.data.locate import FOLDER_TARGET, find, load
+from benchmark.errors import BenchError
+from benchmark.registry import Entry, Registry, unknown
+from benchmark.spec import RunSpec, run_id, score_id, source_hash
+from benchmark.suites import Suite, Task, folder_suite
+from benchmark.worker import Job
+
+PROFILES = ("mini", "full")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes
+    ----------
+    suite, dataset, split : str or None
+    methods : tuple of str
+        ``name``, ``name:preset`` or ``all``.
+    subjects : tuple of str
+        Empty: the subjects of the main job; ``("all",)``: those of the published boards.
+    seeds : tuple of int
+    profile : str
+    data : Path or None
+    cache : Path
+    """
+
+    suite: str | None = None
+    dataset: str | None = None
+    split: str | None = None
+    methods: tuple[str, ...] = ("all",)
+    subjects: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    profile: str = "mini"
+    device: str = "auto"
+    threads: int = 1
+    data: Path | None = None
+    cache: Path = Path()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is going to be there: its ids, its job, or why it is skipped."""
+
+    spec: RunSpec
+    id: str
+    score_id: str
+    job: Job
+    facts: Mapping[str, Any]
+    skip: str | None = None
+
+
+def plan(registry: Registry, request: Request, on_step=lambda text: None) -> list[Planned]:
+    """Return the runs of a request; every fault of the input is raised here, before anything runs."""
+    if request.profile not in PROFILES:
+        raise unknown("profile", request.profile, PROFILES)
+    suite = choose_suite(registry, request)
+    methods = list(_methods(registry, request.methods))
+    runs: list[Planned] = []
+    for task in suite.tasks:
+        if request.dataset and task.dataset != request.dataset:
+            continue
+        on_step(f"preparing {task.dataset}")
+        runs += _plan_task(registry, request, suite, task, methods, on_step)
+    if request.dataset and all(task.dataset != request.dataset for task in suite.tasks):
+        raise unknown(f"dataset of suite {suite.name}", request.dataset, [task.dataset for task in suite.tasks])
+    if not runs:
+        raise BenchError(
+            f"--method {','.join(request.methods)}: none of them stands in a track of suite {suite.name}; "
+            "bench list methods shows the tracks of each"
+        )
+    return runs
+
+
+def choose_suite(registry: Registry, request: Request) -> Suite:
+    """Return the suite asked for, the one that has the dataset, or that of a folder dataset."""
+    if request.suite:
+        return registry.get("suite", request.suite).load()
+    if not request.dataset:
+        return registry.get("suite", "mini").load()
+    for entry in registry.entries("suite"):
+        if any(task.dataset == request.dataset for task in entry.load().tasks):
+            return entry.load()
+    target, root = find(registry, request.dataset, request.data)
+    if target != FOLDER_TARGET:
+        raise BenchError(f"dataset {request.dataset} is in no suite; name one with --suite")
+    header = folder.read_header(root)
+    names = list(folder.read_splits(root))
+    if not names or not header.get("tracks"):
+        raise BenchError(f"{root / 'dataset.json'}: a run needs tracks and splits, expected at least one of each")
+    split = request.split or names[0]
+    if split not in names:
+        raise unknown(f"split of dataset {request.dataset}", split, names)
+    return folder_suite(request.dataset, header, tuple(header["subjects"]), split)
+
+
+def _methods(registry: Registry, names: Sequence[str]) -> Iterator[tuple[Entry, str]]:
+    seen = set()
+    for text in names:
+        name, _, preset = text.partition(":")
+        for entry in registry.entries("method") if name == "all" else [registry.get("method", name)]:
+            if (entry.name, preset) in seen:
+                continue
+            seen.add((entry.name, preset))
+            presets = list(getattr(entry.load(), "presets", {})) if preset else []
+            if preset and preset not in ("default", *presets):
+                raise unknown(f"preset of {entry.name}", preset, ["default", *presets])
+            yield entry, preset or "default"
+
+
+def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) -> Iterator[Planned]:
+    target, root = find(registry, task.dataset, request.data)
+    dataset = load(target, root, request.cache)
+    split = splits.builtin(task.split) if target != FOLDER_TARGET else folder.read_splits(root)[task.split]
+    for subject in _subjects(request, task, dataset):
+        on_step(f"checking {task.dataset}/{subject}")
+        checked = prepare.preflight(dataset, split, subject, request.cache)
+        for entry, preset in methods:
+            tracks = {name: track for name, track in task.tracks.items() if name in entry.meta["tracks"]}
+            if not tracks:
+                continue
+            cls = entry.load()
+            make_params = getattr(cls, "make_params", None)
+            params = make_params(request.profile, preset) if make_params else None
+            info = dataset.info(frozenset(tracks), split.unit)
+            names = dict.fromkeys(m for track in tracks.values() for m in track.metrics)
+            metrics = {name: registry.get("metric", name) for name in names}
+            versions = {name: [e.load().version, e.load().protocol] for name, e in metrics.items()}
+            source = source_hash(entry.target, target)
+            asked = {name: track.space for name, track in tracks.items()}
+            for seed in request.seeds:
+                spec = RunSpec(
+                    suite=suite.name,
+                    dataset=task.dataset,
+                    subject=subject,
+                    split=split.name,
+                    method=entry.name,
+                    preset=preset,
+                    params=dataclasses.asdict(params) if dataclasses.is_dataclass(params) else {},
+                    profile=request.profile,
+                    seed=seed,
+                )
+                run = run_id(
+                    spec, source=source, task=asked, fingerprint=dataset.fingerprint, split=split.checksum, weights=""
+                )
+                scores = score_id(run, {track: [[m, *versions[m]] for m in t.metrics] for track, t in tracks.items()})
+                yield Planned(
+                    spec=spec,
+                    id=run,
+                    score_id=scores,
+                    skip=cls.supports(info) if hasattr(cls, "supports") else None,
+                    facts={
+                        "suite_version": suite.version,
+                        "dataset_version": dataset.version,
+                        "dataset_fingerprint": dataset.fingerprint,
+                        "split_checksum": split.checksum,
+                        "split_unit": split.unit,
+                        "source": source,
+                        "control": bool(getattr(cls, "control", False)),
+                        "tags": [*dataset.tags, *checked.tags, *(["oracle"] if getattr(cls, "oracle", False) else [])],
+                    },
+                    job=Job(
+                        spec=spec,
+                        params=params,
+                        method=entry.target,
+                        dataset=target,
+                        split=split,
+                        tracks=tracks,
+                        metrics={name: e.target for name, e in metrics.items()},
+                        root=root,
+                        cache=request.cache,
+                        scratch=Path(),
+                        device=request.device,
+                        threads=request.threads,
+                        options={"score_id": scores},
+                    ),
+                )
+
+
+def _subjects(request: Request, task: Task, dataset: Dataset) -> tuple[str, ...]:
+    if not request.subjects:
+        return task.subjects
+    if request.subjects == ("all",):
+        return task.published_subjects or task.subjects
+    known = [s for s in request.subjects if s in dataset.subjects]
+    if not known and request.dataset:
+        raise unknown(f"subject of dataset {task.dataset}", request.subjects[0], dataset.subjects)
+    return tuple(known)

@@ -1,0 +1,1 @@
+"""Training of the ``mini`` models on scenes that no built-in dataset shows; see ``python -m benchmark.pretrained.training``."""

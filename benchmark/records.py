@@ -1,0 +1,119 @@
+"""Flat records of runs: what ``--json`` writes, what is committed, what boards are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.data.files import write_atomic
+from benchmark.errors import BenchError
+from benchmark.spec import digest
+from benchmark.store import Run, Store
+
+_FACTS = (
+    "date",
+    "commit",
+    "dirty",
+    "source",
+    "suite_version",
+    "dataset_version",
+    "dataset_fingerprint",
+    "split_checksum",
+    "split_unit",
+    "control",
+    "tags",
+    "peak_mb",
+    "device",
+    "threads",
+    "versions",
+    "hardware",
+    "weights",
+    "preparation",
+)
+
+
+def record(run: Run) -> dict[str, Any]:
+    """Return everything a board needs to know of a run, as plain JSON."""
+    facts = run.provenance
+    return {
+        **run.spec,
+        "run_id": run.id,
+        "status": run.status["status"],
+        "reason": run.status["reason"],
+        "tracks": facts["tracks"],
+        "scores": run.scores.get("tracks", {}),
+        "seconds": {k: round(v, 3) for k, v in facts.get("seconds", {}).items()},
+        **{name: facts.get(name) for name in _FACTS},
+    }
+
+
+def flat(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one object per track of a record, in the documented form of ``--json``."""
+    names = ("suite", "dataset", "subject", "split", "method", "seed", "preset", "profile", "status", "reason")
+    for track in item["tracks"]:
+        scores = item["scores"].get(track, {})
+        yield {
+            **{name: item[name] for name in names},
+            "track": track,
+            "seconds": item["seconds"].get("total", 0.0),
+            "peak_mb": item["peak_mb"],
+            "metrics": {
+                name: {k: score[k] for k in ("value", "n", "chance", "higher_is_better")}
+                for name, score in scores.items()
+                if not name.startswith("_") and score["value"] is not None
+            },
+        }
+
+
+def newest(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one record per specification: finished before failed, then the newest."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for item in sorted(items, key=lambda r: (r["date"], r["run_id"])):
+        chosen[key(item)] = dict(item)
+    return sorted(chosen.values(), key=order)
+
+
+def key(item: Mapping[str, Any]) -> str:
+    """Return the identity of what was asked for, whatever code answered it."""
+    names = ("suite", "dataset", "subject", "split", "method", "preset", "profile", "seed")
+    return digest([item[name] for name in names])
+
+
+def order(item: Mapping[str, Any]) -> tuple:
+    """Return the sort key of records in files."""
+    names = ("suite", "dataset", "split", "method", "preset", "profile", "subject", "seed", "run_id")
+    return tuple(item[name] for name in names)
+
+
+def from_store(store: Store, suite: str | None = None) -> list[dict[str, Any]]:
+    """Return the newest record of every specification in a store."""
+    return newest(record(run) for run in store.runs(suite))
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Read committed records, ``<folder>/<suite>/<method>.jsonl``."""
+    items = []
+    for path in sorted(folder.glob("*/*.jsonl")):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            try:
+                items.append(json.loads(line, parse_constant=_refuse))
+            except ValueError as error:
+                raise BenchError(f"{path}, line {number}: not a record ({error})") from None
+    return newest(items)
+
+
+def write(folder: Path, items: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """Merge records into the committed ones and write a file per suite and method."""
+    files: dict[Path, list[str]] = {}
+    for item in newest([*read(folder), *items]):
+        line = json.dumps(item, sort_keys=True, allow_nan=False)
+        files.setdefault(folder / item["suite"] / f"{item['method']}.jsonl", []).append(line)
+    for path, lines in files.items():
+        write_atomic(path, ("\n".join(lines) + "\n").encode())
+    return list(files)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number a record may hold")

@@ -1,0 +1,154 @@
+"""Run directories: written whole or not at all, found again by id."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from benchmark.data.files import read_json, write_atomic
+from benchmark.errors import BenchError
+from benchmark.spec import RunSpec
+
+FINISHED = ("ok", "skipped")
+FAILED = ("failed", "timeout", "oom")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        return read_json(self.path / "spec.json")
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        return read_json(self.path / "status.json")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        return read_json(self.path / "provenance.json")
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """Aggregated scores, ``{"score_id", "tracks": {track: {metric: {value, n, ...}}}}``; empty before scoring."""
+        path = self.path / "scores.json"
+        return read_json(path) if path.exists() else {}
+
+
+class Store:
+    """A folder of run directories, ``<suite>/<dataset>/<method>/<run id>``.
+
+    Parameters
+    ----------
+    root : Path
+        Made when the first run is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, spec: RunSpec, run: str) -> Path:
+        """Return where a run's directory is or would be."""
+        return self.root / spec.suite / spec.dataset / spec.method / run
+
+    def get(self, spec: RunSpec, run: str) -> Run | None:
+        """Return a whole run, or None."""
+        path = self.path(spec, run)
+        return Run(path) if (path / "status.json").exists() else None
+
+    def runs(self, suite: str | None = None) -> Iterator[Run]:
+        """Yield every whole run, in order of path."""
+        for path in sorted(self.root.glob(f"{suite or '*'}/*/*/*/status.json")):
+            if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
+                yield Run(path.parent)
+
+    def scratch(self, spec: RunSpec, run: str) -> Path:
+        """Make and return a temporary sibling of a run's directory."""
+        final = self.path(spec, run)
+        path = final.parent / f".{run}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise BenchError(f"--store {self.root}: cannot be written ({error.strerror})") from error
+        return path
+
+    def commit(self, scratch: Path, spec: RunSpec, run: str) -> Run:
+        """Rename a complete scratch directory to its place; what stood there goes."""
+        final = self.path(spec, run)
+        for path in scratch.rglob("*"):
+            if path.is_file():
+                _fsync(path)
+        _fsync(scratch)
+        if final.exists():
+            old = scratch.with_name(scratch.name + ".old")
+            final.rename(old)
+            scratch.rename(final)
+            shutil.rmtree(old)
+        else:
+            scratch.rename(final)
+        _fsync(final.parent)
+        return Run(final)
+
+    def sweep(self) -> None:
+        """Remove scratch directories left by processes that are gone."""
+        for path in self.root.glob("*/*/*/.*"):
+            pid = path.name.split(".")[2] if path.name.count(".") >= 3 else ""
+            if path.is_dir() and pid.isdigit() and not _alive(int(pid)):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def lock(self, run: str) -> filelock.FileLock:
+        """Return the lock that whoever makes or scores a run must hold."""
+        folder = self.root / ".locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BenchError(f"--store {self.root}: cannot be written ({error.strerror})") from error
+        return filelock.FileLock(folder / f"{run}.lock", thread_local=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically and in one canonical form; NaN is refused."""
+    text = json.dumps(value, indent=1, sort_keys=True, default=_plain, allow_nan=False) + "\n"
+    write_atomic(path, text.encode())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,230 @@
+"""What happens inside a run's processes: train and predict in one, score in another."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.api import Predictions, instantiate
+from benchmark.data.locate import load
+from benchmark.errors import BenchError
+from benchmark.registry import resolve
+from benchmark.spec import RunSpec
+from benchmark.suites import Track
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, as its processes need it.
+
+    Attributes
+    ----------
+    spec : RunSpec
+    params : object
+        The adapter's parameters.
+    method, dataset : str
+        Targets of the adapter and of the dataset's loader.
+    split : object
+        The split, checked.
+    tracks : mapping of str to Track
+        Tracks the run stands in.
+    metrics : mapping of str to target
+        Metrics of these tracks.
+    root, cache, scratch : Path
+        Dataset's folder (None where generated), cache folder, the run's temporary directory.
+    device : str
+        ``auto`` or a torch device.
+    threads : int
+    """
+
+    spec: RunSpec
+    params: Any
+    method: Any
+    dataset: str
+    split: Any
+    tracks: Mapping[str, Track]
+    metrics: Mapping[str, Any]
+    root: Path | None
+    cache: Path
+    scratch: Path
+    device: str = "auto"
+    threads: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
+    """Train and predict every fold; save the predictions. Test targets are never loaded here.
+
+    Returns
+    -------
+    dict
+        ``seconds`` of training and prediction, the preparation report, device.
+    """
+    from benchmark.data import prepare
+
+    report("load")
+    device = use_device(job.device, job.threads)
+    seconds = {"train": 0.0, "predict": 0.0}
+    dataset = load(job.dataset, job.root, job.cache)
+    folds = prepare.folds(dataset, job.split, job.spec.subject)
+    space = next((t.space for t in job.tracks.values() if t.space), None)
+    reports, trained = [], 0
+    for number, fold in enumerate(folds):
+        name = f" {number + 1}/{len(folds)}" if len(folds) > 1 else ""
+        report(f"prepare{name}")
+        train = prepare.train_set(fold, frozenset(job.tracks), space)
+        test = prepare.test_responses(fold)
+        workdir = job.scratch if len(folds) == 1 else job.scratch / fold.name
+        workdir.mkdir(exist_ok=True)
+        method = instantiate(resolve(job.method), job.params)
+        report(f"train{name}")
+        with stopwatch(seconds, "train"):
+            method.train(train, seed=job.spec.seed, device=device, workdir=workdir)
+        report(f"predict{name}")
+        truth = {"truth": prepare.truth(fold)} if getattr(method, "oracle", False) else {}
+        with stopwatch(seconds, "predict"):
+            predictions = method.predict(test, **truth)
+        validate(predictions, len(test), frozenset(job.tracks), space)
+        save(predictions, job.scratch / "predictions" / fold.name, prepare.test_items(fold).ids)
+        reports.append(asdict(fold.report))
+        trained += len(train)
+    return {"seconds": seconds, "preparation": reports, "device": device, "n_train": trained, **preloaded()}
+
+
+def score(job: Job, report: Report) -> dict[str, Any]:
+    """Score saved predictions against the truth; write ``scores.parquet`` and ``scores.json``."""
+    from benchmark import scoring
+    from benchmark.data import prepare
+
+    report("score")
+    use_device("cpu", job.threads)
+    seconds = {"score": 0.0}
+    with stopwatch(seconds, "score"):
+        dataset = load(job.dataset, job.root, job.cache)
+        folds = prepare.folds(dataset, job.split, job.spec.subject)
+        space = next((t.space for t in job.tracks.values() if t.space), None)
+        parts = []
+        for fold in folds:
+            items = prepare.test_items(fold)
+            folder = job.scratch / "predictions" / fold.name
+            predictions = restore(folder)
+            saved = json.loads((folder / "items.json").read_text("utf-8"))
+            if list(items.ids) != saved:
+                raise BenchError(f"{folder}: the predictions are for other test items than the split's")
+            parts.append(scoring.Part(fold.name, items, prepare.truth(fold), predictions, train_centre(fold, space)))
+        metrics = {name: resolve(target) for name, target in job.metrics.items()}
+        table, summary = scoring.score(parts, job.tracks, metrics)
+        scoring.write(job.scratch, table, summary, job.options["score_id"])
+    return {"seconds": seconds}
+
+
+def use_device(device: str, threads: int) -> str:
+    """Set the number of threads and return the device to use, chosen by capability."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: str | None) -> None:
+    """Refuse predictions of a wrong shape or with NaN, and a track that nothing was predicted for."""
+    named = {f"embeddings[{k}]": v for k, v in predictions.embeddings.items()}
+    named |= {f"intermediates[{k}]": v for k, v in predictions.intermediates.items()}
+    named |= {k: v for k in ("images", "class_scores", "captions") if (v := getattr(predictions, k)) is not None}
+    for name, value in named.items():
+        if len(value) != n:
+            raise BenchError(f"{name} has {len(value)} rows, expected {n}, one per test item")
+        if name == "captions":
+            continue
+        value = np.asarray(value)
+        if name == "images" and (value.dtype != np.uint8 or value.ndim != 4 or value.shape[-1] not in (1, 3)):
+            raise BenchError(
+                f"images are {value.dtype} {value.shape}, expected uint8 (n, height, width, 1 or 3)"
+            )
+        if name != "images" and value.ndim < 2:
+            raise BenchError(f"{name} has shape {value.shape}, expected one vector per test item")
+        if not np.issubdtype(value.dtype, np.number):
+            raise BenchError(f"{name} holds {value.dtype}, expected numbers")
+        bad = ~np.isfinite(value.reshape(n, -1)).all(axis=1)
+        if bad.any():
+            raise BenchError(f"{name} holds NaN or infinity in {bad.sum()} of {n} rows")
+    n_classes = 0 if predictions.class_ids is None else len(predictions.class_ids)
+    if predictions.class_scores is not None and np.shape(predictions.class_scores)[1] != n_classes:
+        raise BenchError("class_scores needs class_ids, one stimulus id per column")
+    have = {
+        "words": predictions.class_scores is not None or space in predictions.embeddings,
+        "embedding": space in predictions.embeddings,
+        "reconstruction": predictions.images is not None,
+    }
+    for track in sorted(tracks):
+        if not have[track]:
+            raise BenchError(f"nothing for the {track} track" + (f" (space {space})" if space else ""))
+
+
+def save(predictions: Predictions, folder: Path, items: np.ndarray) -> None:
+    """Write predictions as plain arrays, floats as float32."""
+    folder.mkdir(parents=True)
+    arrays = {f"embeddings.{k}": v for k, v in predictions.embeddings.items()}
+    arrays |= {f"intermediates.{k}": v for k, v in predictions.intermediates.items()}
+    arrays |= {k: getattr(predictions, k) for k in ("images", "class_scores") if getattr(predictions, k) is not None}
+    for name, value in arrays.items():
+        value = np.asarray(value)
+        np.save(folder / f"{name}.npy", value.astype(np.float32) if value.dtype.kind == "f" else value)
+    for name, value in {"class_ids": predictions.class_ids, "captions": predictions.captions, "items": items}.items():
+        if value is not None:
+            (folder / f"{name}.json").write_text(json.dumps([str(v) for v in value]), "utf-8")
+
+
+def restore(folder: Path) -> Predictions:
+    """Read what ``save`` wrote, memory-mapped."""
+    arrays = {p.name[:-4]: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
+    lists = {p.name[:-5]: json.loads(p.read_text("utf-8")) for p in folder.glob("*.json")}
+
+    def group(prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+    return Predictions(
+        embeddings=group("embeddings."),
+        images=arrays.get("images"),
+        class_scores=arrays.get("class_scores"),
+        class_ids=np.array(lists["class_ids"]) if "class_ids" in lists else None,
+        captions=lists.get("captions"),
+        intermediates=group("intermediates."),
+    )
+
+
+def train_centre(fold: Any, space: str | None) -> np.ndarray | None:
+    """Return the mean target vector of a fold's training stimuli, each counted once."""
+    if space is None:
+        return None
+    shown = np.unique(np.concatenate([fold.data[s].stimulus[rows] for s, rows in fold.train_rows.items()]))
+    return np.asarray(fold.dataset.stimuli.embeddings[space][shown], np.float64).mean(0)
+
+
+@contextmanager
+def stopwatch(seconds: dict[str, float], name: str):
+    """Add the wall time of a block to ``seconds[name]``."""
+    began = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - began
+
+
+def preloaded() -> dict[str, bool]:
+    """Say whether the process started with the heavy imports done (a failed preload is silent)."""
+    import sys
+
+    module = sys.modules.get("benchmark.executors.preload")
+    return {"preloaded": bool(getattr(module, "complete", False))}

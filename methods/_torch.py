@@ -1,0 +1,24 @@
+"""What the adapters that train a network share."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block and give back the generators' state after it."""
+    import torch
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def write_log(workdir: Path, rows: Iterable[tuple[int, float, float | None]]) -> None:
+    """Write ``train_log.csv``: epoch, train_loss, val_loss (empty where nothing was held out)."""
+    with open(workdir / "train_log.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("epoch", "train_loss", "val_loss"), *rows])

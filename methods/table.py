@@ -1,0 +1,34 @@
+"""The built-in methods: where each adapter is, and what may be said without importing it."""
+
+_ALL = ("words", "embedding", "reconstruction")
+
+
+def _control(target: str, summary: str, **more) -> dict:
+    return {"target": target, "summary": summary, "tracks": _ALL, "control": True, **more}
+
+
+METHODS = {
+    "chance": _control("methods.chance:Chance", "the target of a random training item"),
+    "mean": _control("methods.mean:Mean", "the mean of the training targets"),
+    "shuffled": _control("methods.shuffled:Shuffled", "ridge trained on permuted pairs"),
+    "noise-input": _control("methods.noise_input:NoiseInput", "ridge on Gaussian noise instead of responses"),
+    "nearest-train": _control(
+        "methods.nearest_train:NearestTrain", "the target of the training item whose response correlates most"
+    ),
+    "oracle": _control("methods.oracle:Oracle", "the truth itself", oracle=True),
+    "ridge": {
+        "target": "methods.ridge:Ridge",
+        "summary": "linear ridge regression to the target vectors and to pixels",
+        "tracks": _ALL,
+    },
+    "cosine-mlp": {
+        "target": "methods.cosine_mlp:CosineMLP",
+        "summary": "two-layer network on 50 principal components with the cosine loss",
+        "tracks": ("words", "embedding"),
+    },
+    "brain2word-base": {
+        "target": "methods.brain2word:Brain2WordBase",
+        "summary": "Brain2Word, dense network with word-vector and word-class heads",
+        "tracks": ("words",),
+    },
+}

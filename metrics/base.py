@@ -1,0 +1,59 @@
+"""What a metric is: a pure function with a name, a version and stated rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = ("vectors", "images", "scores", "dimensions", "set")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and everything that must be known to read its number.
+
+    Attributes
+    ----------
+    name : str
+    version : int
+        Raised whenever a value can change.
+    function : callable
+        By ``kind``: ``vectors`` f(true (n, d), predicted (n, d)) -> (n,); ``images`` f(true, predicted),
+        both uint8 (n, h, w, c), -> (n,); ``scores`` f(scores (n, n_candidates), target (n,) int) -> (n,);
+        ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,).
+    kind : str
+        One of ``KINDS``. ``vectors`` metrics with ``centred=True`` also take ``centre=`` (d,), the
+        mean of the training targets.
+    lower, upper : float
+        Range of a value.
+    higher_is_better : bool or None
+        None for a diagnostic that has no better end.
+    chance : callable or None
+        ``chance(n_candidates) -> float``; None where there is no closed form.
+    aggregate : str
+        ``"mean"`` or ``"median"`` over items.
+    ties : str
+        The rule for ties and zero variance, in words.
+    degenerate : callable or None
+        Same arguments as ``function``; a bool array that marks the items (``vectors``, ``images``), dimensions
+        (``dimensions``) or predictions (``set``) whose value a zero-variance rule decided, to be counted in the record.
+    definition, source : str
+    """
+
+    name: str
+    version: int
+    function: Callable[..., np.ndarray]
+    kind: str
+    lower: float
+    upper: float
+    higher_is_better: bool | None
+    definition: str
+    source: str
+    chance: Callable[[int], float] | None = None
+    aggregate: str = "mean"
+    ties: str = "none"
+    degenerate: Callable[..., np.ndarray] | None = None
+    centred: bool = False
+    protocol: str = "bench-1"

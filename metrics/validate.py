@@ -1,0 +1,118 @@
+"""Input checks that every metric shares.
+
+What is accepted, and how it is converted: float16 becomes float32; float32 and float64 stay; integers
+become float64, and are refused beyond +-2**53, where float64 would round them; pictures are uint8 and
+nothing else. Booleans, complex numbers, text, masked entries, NaN and infinity are refused. Every refusal
+is a ``ValueError`` of one sentence that names the metric and says what was expected.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_LARGEST_EXACT_INTEGER = 2**53
+
+
+def real(name: str, what: str, values: np.ndarray, ndim: int) -> np.ndarray:
+    """Return a finite, non-empty float32 or float64 array with ``ndim`` dimensions.
+
+    Parameters
+    ----------
+    name : str
+        Name of the metric, for the message.
+    what : str
+        Name of the argument, for the message.
+    values : array_like of real numbers
+    ndim : int
+
+    Raises
+    ------
+    ValueError
+        Where the number type, the number of dimensions, the size or a value is not as expected.
+    """
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: expected `{what}` without masked entries.")
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: expected `{what}` to hold real numbers, got dtype {array.dtype}.")
+    if array.ndim != ndim:
+        raise ValueError(f"{name}: expected `{what}` with {ndim} dimension(s), got shape {array.shape}.")
+    if array.size == 0:
+        raise ValueError(f"{name}: expected a non-empty `{what}`, got shape {array.shape}.")
+    # min and max let NaN through to the result, and need no temporary of the array's size
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{name}: expected finite values only, `{what}` has NaN or infinity.")
+    if array.dtype.kind != "f":
+        if int(low) < -_LARGEST_EXACT_INTEGER or int(high) > _LARGEST_EXACT_INTEGER:
+            raise ValueError(f"{name}: expected integers within +-2**53 in `{what}`, got {low} to {high}.")
+        return array.astype(np.float64)
+    return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
+
+
+def vectors(name: str, true: np.ndarray, predicted: np.ndarray, min_items: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return two matrices of the same shape (n, d) with at least ``min_items`` rows."""
+    true, predicted = real(name, "true", true, 2), real(name, "predicted", predicted, 2)
+    if true.shape != predicted.shape:
+        raise ValueError(f"{name}: expected `predicted` with the shape of `true`, {true.shape}, got {predicted.shape}.")
+    at_least(name, true, min_items)
+    return true, predicted
+
+
+def at_least(name: str, rows: np.ndarray, min_items: int) -> None:
+    """Refuse fewer than ``min_items`` rows."""
+    if len(rows) < min_items:
+        raise ValueError(f"{name}: expected at least {min_items} items to compare, got {len(rows)}.")
+
+
+def centre(name: str, values: np.ndarray, d: int) -> np.ndarray:
+    """Return the vector (d,) that is subtracted from targets and predictions."""
+    array = real(name, "centre", values, 1)
+    if len(array) != d:
+        raise ValueError(f"{name}: expected `centre` with {d} values, one per dimension, got {len(array)}.")
+    return array
+
+
+def scores(name: str, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a score matrix (n, n_candidates) and the column of the right candidate of every row, (n,)."""
+    scores = real(name, "scores", scores, 2)
+    target = np.asarray(target)
+    n, n_candidates = scores.shape
+    if n_candidates < 2:
+        raise ValueError(f"{name}: expected `scores` over at least 2 candidates, got {n_candidates}.")
+    if target.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected `target` to hold integers (columns of `scores`), got dtype {target.dtype}.")
+    if target.shape != (n,):
+        raise ValueError(f"{name}: expected `target` with shape ({n},), one column per row, got {target.shape}.")
+    if target.min() < 0 or target.max() >= n_candidates:
+        raise ValueError(
+            f"{name}: expected `target` within 0..{n_candidates - 1}, got {target.min()} to {target.max()}."
+        )
+    return scores, target.astype(np.intp)
+
+
+def images(name: str, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two uint8 arrays of the same shape (n, height, width, channels), channels 1 or 3."""
+    for what, array in (("true", true), ("predicted", predicted)):
+        if np.ma.is_masked(array):
+            raise ValueError(f"{name}: expected `{what}` without masked entries.")
+        array = np.asarray(array)
+        if array.dtype != np.uint8:
+            raise ValueError(f"{name}: expected `{what}` as uint8 pictures (0 to 255), got dtype {array.dtype}.")
+        if array.ndim != 4 or array.shape[-1] not in (1, 3):
+            raise ValueError(
+                f"{name}: expected `{what}` with shape (n, height, width, 1 or 3 channels), got {array.shape}."
+            )
+        if array.size == 0:
+            raise ValueError(f"{name}: expected a non-empty `{what}`, got shape {array.shape}.")
+    true, predicted = np.asarray(true), np.asarray(predicted)
+    if true.shape != predicted.shape:
+        raise ValueError(f"{name}: expected `predicted` with the shape of `true`, {true.shape}, got {predicted.shape}.")
+    return true, predicted
+
+
+def finite(name: str, values: np.ndarray) -> np.ndarray:
+    """Return ``values``, refusing a result that overflowed."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: expected values small enough for float64 arithmetic, the result overflowed.")
+    return values

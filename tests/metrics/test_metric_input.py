@@ -1,0 +1,160 @@
+"""Bad input is refused in one sentence that names the metric; other number types follow the stated rule."""
+
+import numpy as np
+import pytest
+
+from metrics import validate
+from metrics.ranking import rank_distribution
+from metrics.table import METRICS
+
+
+def arguments(metric):
+    rng = np.random.default_rng(0)
+    if metric.kind == "scores":
+        return [rng.standard_normal((6, 5)), rng.integers(0, 5, 6)]
+    if metric.kind == "images":
+        return list(rng.integers(0, 256, (2, 6, 12, 13, 3), dtype=np.uint8))
+    values = list(rng.integers(-9, 9, (2, 6, 5)).astype(np.float64))
+    return values[1:] if metric.kind == "set" else values
+
+
+def options(metric):
+    return {"centre": np.full(5, 0.25)} if metric.centred else {}
+
+
+def put(value):
+    def change(array):
+        array = array.astype(np.float64)
+        array.flat[7] = value
+        return array
+
+    return change
+
+
+def mask(array):
+    return np.ma.masked_array(array, mask=np.arange(array.size).reshape(array.shape) == 3)
+
+
+REAL = {
+    "NaN": put(np.nan),
+    "inf": put(np.inf),
+    "-inf": put(-np.inf),
+    "empty": lambda x: x[:0],
+    "no columns": lambda x: x[:, :0],
+    "one dimension": lambda x: x[0],
+    "three dimensions": lambda x: x[None],
+    "text": lambda x: x.astype(str),
+    "objects": lambda x: x.astype(object),
+    "complex": lambda x: x.astype(complex),
+    "bool": lambda x: x > 0,
+    "masked": mask,
+    "huge integers": lambda x: np.full(x.shape, 2**60),
+}
+PAIRED = {"other count": lambda x: x[:-1], "other width": lambda x: x[:, :-1], "transposed": lambda x: x.T}
+IMAGES = {
+    "float in [0, 1]": lambda x: x / 255,
+    "float in [0, 255]": lambda x: x.astype(np.float32),
+    "int64": lambda x: x.astype(np.int64),
+    "int8": lambda x: x.astype(np.int8),
+    "bool": lambda x: x > 0,
+    "empty": lambda x: x[:0],
+    "no rows": lambda x: x[:, :0],
+    "channels first": lambda x: x.transpose(0, 3, 1, 2),
+    "no channel axis": lambda x: x[..., 0],
+    "alpha": lambda x: np.concatenate([x, x[..., :1]], axis=-1),
+    "two channels": lambda x: x[..., :2],
+    "one picture": lambda x: x[0],
+    "masked": mask,
+}
+IMAGES_PAIRED = {
+    "other count": lambda x: x[:-1],
+    "other size": lambda x: x[:, :-1],
+    "grey against colour": lambda x: x[..., :1],
+}
+TARGET = {
+    "float": lambda x: x.astype(float),
+    "bool": lambda x: x > 0,
+    "two dimensions": lambda x: x[:, None],
+    "other count": lambda x: x[:-1],
+    "negative": lambda x: np.append(x[:-1], -1),
+    "out of range": lambda x: np.append(x[:-1], 5),
+}
+
+
+def cases():
+    for metric in METRICS.values():
+        places = range(1 if metric.kind in ("scores", "set") else 2)
+        one, paired = (IMAGES, IMAGES_PAIRED) if metric.kind == "images" else (REAL, PAIRED)
+        for place in places:
+            for what, change in (one | (paired if len(places) == 2 else {})).items():
+                yield pytest.param(metric, place, change, id=f"{metric.name}-{place}-{what}")
+        if metric.kind == "scores":
+            for what, change in TARGET.items():
+                yield pytest.param(metric, 1, change, id=f"{metric.name}-target-{what}")
+            yield pytest.param(metric, 0, lambda x: x[:, :1], id=f"{metric.name}-one candidate")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("metric", "place", "change"), cases())
+def test_bad_input_is_refused_in_one_sentence(metric, place, change):
+    given = arguments(metric)
+    metric.function(*given, **options(metric))  # good as it is
+    given[place] = change(given[place])
+    with pytest.raises(ValueError, match=r"^\w+: expected [^\n]+\.$") as refusal:
+        metric.function(*given, **options(metric))
+    assert str(refusal.value).startswith((f"{metric.name}:", f"{metric.name.removesuffix('_all')}:"))
+
+
+@pytest.mark.parametrize("centre", [np.zeros(4), np.zeros((1, 5)), np.full(5, np.nan), np.array(["a"] * 5)])
+def test_bad_centre_is_refused(centre):
+    metric = METRICS["cosine_centred"]
+    with pytest.raises(ValueError, match=r"^cosine_centred: expected [^\n]*`centre`|`centre` has NaN"):
+        metric.function(*arguments(metric), centre=centre)
+
+
+@pytest.mark.parametrize("name", [n for n, m in METRICS.items() if m.kind != "images"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.int64, np.uint16, ">f4", ">i2", np.longdouble])
+def test_number_types_give_the_value_of_the_same_numbers_in_float64(name, dtype):
+    metric = METRICS[name]
+    given = arguments(metric)
+    if metric.kind == "scores":
+        given[0] = np.rint(10 * given[0])
+    given = [x + 40 if x.dtype == np.float64 else x for x in given]
+    other = [x.astype(dtype) if x.dtype == np.float64 else x.astype(np.int16) for x in given]
+    values = metric.function(*other, **options(metric))
+    np.testing.assert_allclose(values, metric.function(*given, **options(metric)), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [n for n, m in METRICS.items() if m.kind != "images"])
+def test_float16_sums_do_not_overflow(name):
+    metric = METRICS[name]
+    given = arguments(metric)
+    other = [(x * 1000).astype(np.float16) if x.dtype == np.float64 else x for x in given]
+    exact = [x.astype(np.float64) if x.dtype == np.float16 else x for x in other]
+    np.testing.assert_allclose(
+        metric.function(*other, **options(metric)), metric.function(*exact, **options(metric)), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_inputs_are_left_as_they_were(metric):
+    given = arguments(metric)
+    before = [x.copy() for x in given]
+    for array in given:
+        array.flags.writeable = False
+    metric.function(*given, **options(metric))
+    for array, copy in zip(given, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_the_largest_exact_integer_is_still_accepted():
+    assert validate.real("x", "y", np.array([2**53]), 1)[0] == 2.0**53
+    with pytest.raises(ValueError, match="2\\*\\*53"):
+        validate.real("x", "y", np.array([2**53 + 1]), 1)
+    with pytest.raises(ValueError, match="2\\*\\*53"):
+        validate.real("x", "y", np.array([2**64 - 1], np.uint64), 1)
+
+
+def test_rank_distribution_checks_its_input_too():
+    with pytest.raises(ValueError, match=r"^rank_distribution: expected `target` within 0\.\.2"):
+        rank_distribution(np.ones((1, 3)), np.array([3]))

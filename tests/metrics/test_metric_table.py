@@ -1,0 +1,140 @@
+"""Every record of the table: it is complete, its best end is reached, its range holds, its chance is right."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from metrics.base import KINDS
+from metrics.table import METRICS
+
+A = {"top1", "top5", "top10", "pairwise_2v2", "two_way", "rank_median", "rank_accuracy", "rank_accuracy_all", "mrr"}
+A |= {"cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse", "pixcorr", "ssim"}
+NO_CLOSED_FORM = {"rank_accuracy_all", "cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse"}
+NO_CLOSED_FORM |= {"pixcorr", "ssim"}
+
+every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+
+
+def call(metric, rng, n=30, signal=0.0, n_candidates=40):
+    """Return the values of a metric for random truth, with a share of it in the prediction."""
+    if metric.kind == "scores":
+        target = rng.integers(0, n_candidates, n)
+        truth = target[:, None] == np.arange(n_candidates)
+        return metric.function((1 - signal) * rng.standard_normal(truth.shape) + signal * truth, target)
+    if metric.kind == "images":
+        true, noise = rng.integers(0, 256, (2, n, 16, 16, 3))
+        predicted = np.rint(signal * true + (1 - signal) * noise)
+        return metric.function(true.astype(np.uint8), predicted.astype(np.uint8))
+    true, noise = rng.standard_normal((2, n, 25))
+    predicted = signal * true + (1 - signal) * noise
+    if metric.kind == "set":
+        return metric.function(predicted)
+    centre = {"centre": np.full(25, 0.1)} if metric.centred else {}
+    return metric.function(true, predicted, **centre)
+
+
+def summary(metric, values):
+    return np.median(values) if metric.aggregate == "median" else values.mean()
+
+
+def test_table_holds_every_metric_under_its_own_name():
+    assert set(METRICS) >= A
+    assert all(name == metric.name for name, metric in METRICS.items())
+
+
+@every_metric
+def test_record_is_complete(metric):
+    assert metric.kind in KINDS
+    assert metric.version >= 1
+    assert metric.lower < metric.upper
+    assert metric.aggregate in ("mean", "median")
+    assert metric.definition.endswith(".")
+    assert metric.source
+    assert metric.ties
+    assert (metric.chance is None) == (metric.name in NO_CLOSED_FORM)
+    assert metric.higher_is_better is not None or metric.kind == "set"
+    assert metric.function.__doc__
+
+
+@every_metric
+def test_perfect_prediction_reaches_the_best_end(metric):
+    values = call(metric, np.random.default_rng(0), signal=1.0)
+    if metric.higher_is_better is None:
+        pytest.skip("a diagnostic without a better end")
+    best = metric.upper if metric.higher_is_better else metric.lower
+    np.testing.assert_allclose(values, best, atol=1e-6)
+
+
+@every_metric
+@pytest.mark.parametrize("signal", [0.0, 0.5, 1.0])
+def test_values_are_one_per_item_finite_and_within_the_range(metric, signal):
+    values = call(metric, np.random.default_rng(1), signal=signal)
+    assert values.shape == {"dimensions": (25,), "set": (1,)}.get(metric.kind, (30,))
+    assert values.dtype == np.float64
+    assert np.isfinite(values).all()
+    assert (values >= metric.lower).all()
+    assert (values <= metric.upper).all()
+
+
+@every_metric
+def test_one_step_of_signal_moves_towards_the_better_end(metric):
+    if metric.higher_is_better is None:
+        pytest.skip("a diagnostic without a better end")
+    weak, strong = (summary(metric, call(metric, np.random.default_rng(2), 200, s)) for s in (0.1, 0.7))
+    assert (strong > weak) == metric.higher_is_better
+
+
+@every_metric
+@pytest.mark.parametrize("n_candidates", [3, 20])
+def test_stated_chance_is_what_random_predictions_get(metric, n_candidates):
+    if metric.chance is None:
+        pytest.skip("no closed form")
+    rng = np.random.default_rng(3)
+    n = 4000 if metric.kind == "scores" else n_candidates
+    repeats = 1 if metric.kind == "scores" else 400
+    draws = [summary(metric, call(metric, rng, n, 0.0, n_candidates)) for _ in range(repeats)]
+    spread = metric.upper - metric.lower if np.isfinite(metric.upper) else n_candidates
+    # 4 standard errors of 4,000 independent values or 400 sets, each within the range
+    tolerance = 4 * spread / 2 / np.sqrt(max(n, repeats))
+    assert np.mean(draws) == pytest.approx(metric.chance(n_candidates), abs=tolerance)
+
+
+def test_chance_of_180_words_and_of_a_fold_with_fewer_candidates_than_k():
+    assert METRICS["top1"].chance(180) == pytest.approx(0.00556, abs=5e-6)
+    assert METRICS["top5"].chance(180) == pytest.approx(0.02778, abs=5e-6)
+    assert METRICS["top10"].chance(180) == pytest.approx(0.05556, abs=5e-6)
+    assert METRICS["top10"].chance(4) == 1
+    assert METRICS["mrr"].chance(2) == 0.75
+    assert METRICS["rank_median"].chance(180) == 90.5
+
+
+@every_metric
+def test_items_decided_by_a_rule_are_found(metric):
+    if metric.degenerate is None:
+        return
+    rng = np.random.default_rng(0)
+    if metric.kind == "images":
+        true, predicted = rng.integers(0, 256, (2, 6, 12, 12, 3), dtype=np.uint8)
+        predicted[4] = 9
+        assert np.flatnonzero(metric.degenerate(true, predicted)).tolist() == [4]
+        return
+    true, predicted = rng.standard_normal((2, 6, 8))
+    if metric.kind == "dimensions":
+        true[:, 4] = 3
+        assert np.flatnonzero(metric.degenerate(true, predicted)).tolist() == [4]
+        return
+    predicted[4] = 0
+    arguments = (predicted,) if metric.kind == "set" else (true, predicted)
+    if metric.centred:
+        predicted[4] = centre = np.arange(8.0)
+        arguments += (centre,)
+    assert np.flatnonzero(metric.degenerate(*arguments)).tolist() == [4]
+
+
+def test_listing_imports_nothing_heavy():
+    heavy = "{'torch', 'skimage', 'scipy', 'sklearn', 'torchmetrics', 'benchmark', 'methods'}"
+    code = f"import sys, metrics.table; print(sorted({heavy} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
