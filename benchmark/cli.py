@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; bad input is one sentence and exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
     try:
         cli(standalone_mode=False)
     except BenchError as error:
@@ -92,7 +94,7 @@ def _store(function):
 @click.option("--profile", default="mini", show_default=True, help="mini: small settings; full: the published ones.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: mini: cores, at most 8; full: 1]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run. [default: cores / jobs]")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a run may take.")
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ def run(
     """Carry out ``bench run``; returns the exit code."""
     from benchmark.plan import Request, plan
     from benchmark.runner import Limits, Session, run_all
-    from benchmark.terminal import Watch, show_tables
+    from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
 
     began = time.perf_counter()
     if seed is not None and seeds is not None:
@@ -37,6 +38,8 @@ def run(
         raise BenchError(f"--json {json_file}: its folder does not exist, expected a file in an existing folder")
     if (weights := more.pop("weights")) and not weights.is_dir():
         raise BenchError(f"--weights {weights}: no such folder, expected the folder of the pretrained weights")
+    cores = os.cpu_count() or 1
+    jobs = jobs or (min(cores, 8) if more["profile"] == "mini" else 1)
     limits = Limits(
         jobs=jobs,
         timeout=timeout,
@@ -48,7 +51,7 @@ def run(
         methods=_words(methods),
         subjects=_words(subjects),
         seeds=tuple(range(seeds)) if seeds else (seed or 0,),
-        threads=threads or max(1, (os.cpu_count() or 1) // jobs),
+        threads=threads or max(1, cores // jobs),
         data=data_dir(data),
         cache=cache_dir(),
         **more,
@@ -68,7 +71,7 @@ def run(
     scope = {(p.spec.suite, p.spec.dataset, p.spec.split, p.spec.subject, p.spec.seed, p.spec.profile) for p in planned}
     stored = [i for i in records.from_store(shelf) if _scope(i) in scope]
     found = boards.tables(records.newest([*stored, *items]), _suites(registry))
-    out = Console()
+    out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     show_tables(out, found)
     folder = shelf.root / BOARDS_IN_STORE
     boards.write(folder, boards.render(found))

@@ -99,7 +99,7 @@ def _columns(members, track: str, dataset: str, suite: Suite | None) -> tuple[tu
     for task in suite.tasks if suite else ():
         if task.dataset == dataset and track in task.tracks:
             return task.tracks[track].metrics, task.tracks[track].ranked
-    names = dict.fromkeys(m for r in members for m in r["scores"].get(track, {}) if not m.startswith("_"))
+    names = dict.fromkeys(m for r in members for m in r["scores"].get(track, {}))
     columns = tuple(names) or ("two_way",)
     return columns, columns[0]
 

@@ -62,7 +62,7 @@ def flat(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "metrics": {
                 name: {k: score[k] for k in ("value", "n", "chance", "higher_is_better")}
                 for name, score in scores.items()
-                if not name.startswith("_") and score["value"] is not None
+                if score["value"] is not None
             },
         }
 

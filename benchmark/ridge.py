@@ -3,8 +3,8 @@
 The dual form (n x n) serves wide responses, the primal form (p x p) tall ones. Predictions never need
 weights: the small test smoother K_test (K + aI)^-1 meets the targets, tile by tile.
 
-Precision: responses and targets stay in the dtype they come in (float32). The Gram matrix, its
-eigenvectors and its factors are float64 up to a size of 2048, where that costs under a second, and
+Precision: responses and targets stay in the dtype they come in (float32). The Gram matrix and its factors
+are float64 up to a size of 2048, where that costs under a second, and
 float32 above, where penalties of the size of the kernel's diagonal keep the system well conditioned.
 """
 
@@ -35,7 +35,8 @@ class RidgeModel:
     penalties : mapping of str to float
         Chosen penalty by target, in units of the kernel's mean diagonal where ``relative``.
     errors : mapping of str to ndarray
-        Leave-out mean squared error of every penalty offered; empty where only one was.
+        Leave-out mean squared error of every penalty offered, the largest penalty first; empty where
+        there was nothing to choose.
     mean, scale : ndarray of shape (p,)
         Statistics of the training responses.
     x : ndarray of shape (n, p) or None
@@ -108,8 +109,8 @@ def fit(
     """Fit min ||Y - XW - b||^2 + a ||W||^2 for several groups of targets at once.
 
     Where several penalties are offered, each target group takes the one with the least leave-out mean
-    squared error on the training rows. The leave-out residuals are exact, from one fit: with the hat
-    matrix H, those of the left-out rows g are (I - H_gg)^-1 (Y - HY)_g.
+    squared error on the training rows. The leave-out residuals are exact, from one fit a penalty: with the
+    hat matrix H, those of the left-out rows g are (I - H_gg)^-1 (Y - HY)_g.
 
     Parameters
     ----------
@@ -158,8 +159,7 @@ def fit(
     if len(candidates) == 1 or groups.max() == 0:
         chosen, errors = dict.fromkeys(targets, float(candidates[0])), {}
     else:
-        basis, values = _basis(gram, x, scaler, primal)
-        errors = {k: _errors(basis, values, y, m, candidates * unit, groups) for k, (y, m) in centred.items()}
+        errors = _errors(gram, x, scaler, primal, centred, candidates * unit, groups)
         chosen = {k: float(candidates[np.argmin(e)]) for k, e in errors.items()}
     factors = {a: _factor(gram, a * unit) for a in set(chosen.values())}
     if primal:
@@ -265,51 +265,73 @@ def _factor(gram: torch.Tensor, penalty: float) -> torch.Tensor:
     return factor
 
 
-def _basis(gram, x, scaler, primal: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the left singular vectors (n, r) of the centred responses and their squared singular values."""
+def _errors(gram, x, scaler, primal: bool, centred, penalties, groups) -> dict[str, np.ndarray]:
+    """Return the leave-group-out mean squared error of every penalty, by target."""
     import torch
 
-    values, vectors = torch.linalg.eigh(gram)
-    if not primal:
-        return vectors, values.clamp(min=0)
-    keep = values > values[-1].clamp(min=0) * 10 * torch.finfo(gram.dtype).eps
-    values, vectors = values[keep], vectors[:, keep]
-    return _scaled(x, *scaler, gram.dtype, gram.device) @ vectors / values.sqrt(), values
+    totals = {name: np.zeros(len(penalties)) for name in centred}
+    batches = _batches(groups)
+    problems = {name: _problem(y, mean, gram) for name, (y, mean) in centred.items()}
+    design = _scaled(x, *scaler, gram.dtype, gram.device) if primal else None
+    for i, penalty in enumerate(penalties):
+        inverse = torch.cholesky_inverse(_factor(gram, penalty))
+        for name, (target, weight) in problems.items():
+            for left in _left_out(inverse, penalty, design, target, batches):
+                squares = left.square() if weight is None else (left @ weight) * left
+                totals[name][i] += float(squares.sum())
+    return {name: total / centred[name][0].size for name, total in totals.items()}
 
 
-def _errors(basis, values, y, mean, penalties, groups) -> np.ndarray:
-    """Return the leave-group-out mean squared error of every penalty."""
+def _problem(y, mean, gram) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the centred targets, or None and their n x n products where that is less.
+
+    ||E Y||^2 = <E YY', E> needs wide targets only once, however many penalties there are.
+    """
     import torch
 
     n, t = y.shape
-    outer = t > n
-    if outer:  # ||E Y||^2 = <E YY', E> needs the targets only once, however many columns they have
-        target = torch.eye(n, dtype=basis.dtype, device=basis.device)
-        weight = torch.zeros_like(target)
-        for s in _slices(t):
-            tile = _tensor(y[:, s] - mean[s], basis.dtype, basis.device)
-            weight.addmm_(tile, tile.T)
-    else:
-        target = _tensor(y - mean, basis.dtype, basis.device)
-    projected = basis.T @ target
-    order = np.argsort(groups, kind="stable")
-    sizes = np.bincount(groups)
-    batches = []  # groups of one size are solved in one batch
+    if t <= n:
+        return _tensor(y - mean, gram.dtype, gram.device), None
+    weight = torch.zeros((n, n), dtype=gram.dtype, device=gram.device)
+    for s in _slices(t):
+        tile = _tensor(y[:, s] - mean[s], gram.dtype, gram.device)
+        weight.addmm_(tile, tile.T)
+    return None, weight
+
+
+def _batches(groups: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of every group, groups of one size together, at most 64 rows of it at a time."""
+    order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
+    batches = []
     for size in np.unique(sizes):
         rows = order[np.repeat(sizes == size, sizes)].reshape(-1, size)
-        batches.append(torch.from_numpy(rows).to(basis.device))
-    totals = []
-    for penalty in penalties:
-        shrink = values / (values + penalty)
-        residual = target - (basis * shrink) @ projected
-        total = 0.0
-        for rows in batches:
-            part = basis[rows]
-            hat = (part * shrink) @ part.mT + 1 / n
-            left = torch.linalg.solve(
-                torch.eye(rows.shape[1], dtype=hat.dtype, device=hat.device) - hat, residual[rows]
-            )
-            left = left.flatten(0, 1)
-            total += float(((left @ weight) * left).sum() if outer else left.square().sum())
-        totals.append(total / y.size)
-    return np.array(totals)
+        batches += [rows] if size <= 64 else list(rows[:, None])
+    return batches
+
+
+def _left_out(inverse, penalty: float, design, target, batches):
+    """Yield, for each batch of groups, their residuals when they are left out.
+
+    With H the hat matrix and the intercept in it, I - H is a(K + aI)^-1 - 11'/n in the dual form and
+    I - X(X'X + aI)^-1X' - 11'/n in the primal one. Without a target the residuals of the identity.
+    """
+    import torch
+
+    if design is None:
+        n, smooth = len(inverse), None
+        residual = penalty * (inverse if target is None else inverse @ target)
+    else:
+        n, smooth = len(design), design @ inverse
+        fitted = smooth @ (design.T if target is None else design.T @ target)
+        residual = (torch.eye(n, dtype=fitted.dtype, device=fitted.device) if target is None else target) - fitted
+    for rows in batches:
+        index = torch.from_numpy(rows).to(inverse.device)
+        if design is None:
+            block = penalty * inverse[index[:, :, None], index[:, None, :]]
+        else:
+            eye = torch.eye(rows.shape[1], dtype=inverse.dtype, device=inverse.device)
+            block = eye - smooth[index] @ design[index].mT
+        # Batched torch.linalg.solve was seen to return wrong numbers with several threads; the block is
+        # positive definite anyway.
+        factor = torch.linalg.cholesky(block - 1 / n)
+        yield torch.cholesky_solve(residual[index], factor).flatten(0, 1)

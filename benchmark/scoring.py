@@ -12,10 +12,13 @@ import numpy as np
 from benchmark.api import Predictions, Stimuli
 from benchmark.data.prepare import TestItems
 from benchmark.errors import BenchError
+from benchmark.registry import resolve
 from benchmark.store import write_json
 from benchmark.suites import Track
 
-SIMILARITY = {"words": "pearson", "embedding": "cosine"}
+# How candidates are ranked by track: words as Brain2Word correlates, embeddings as retrieval is done.
+KIND = {"words": "pearson", "embedding": "cosine"}
+SIMILARITY = "metrics.ranking:similarity"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             record["value"] = float(np.median(values) if metric.aggregate == "median" else values.mean())
             record["n"] = len(values)
             record["chance"] = float(np.mean(chances)) if chances else None
+            if metric.degenerate and (count := sum(_degenerate(metric, view) for view in views)):
+                record["n_zero_variance"] = count
             for fold, block, items, value in rows:
                 table["track"] += [name] * len(value)
                 table["metric"] += [metric_name] * len(value)
@@ -82,9 +87,6 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
                 table["block"] += [block] * len(value)
                 table["item"] += list(items)
                 table["value"] += [float(v) for v in value]
-        constant = sum(view.n_constant for view in views)
-        if constant:
-            summary[name]["_constant_predictions"] = {"value": constant, "n": sum(len(v.predicted) for v in views)}
     return table, summary
 
 
@@ -110,10 +112,6 @@ class _View:
     similarity: str
     image_shape: tuple[int, ...] | None = None
 
-    @property
-    def n_constant(self) -> int:
-        return int((np.ptp(self.predicted, axis=1) == 0).sum()) if self.predicted.size else 0
-
     def blocks(self):
         """Yield the rows of each block."""
         for block in dict.fromkeys(self.part.items.block):
@@ -124,22 +122,15 @@ class _View:
         _, first, target = np.unique(self.part.truth.ids, return_index=True, return_inverse=True)
         given = self.part.predictions.class_scores
         if given is None or self.similarity == "cosine":
-            return similarity(self.predicted, self.true[first], self.similarity), target
+            return resolve(SIMILARITY)(self.predicted, self.true[first], kind=self.similarity), target
         column = {stimulus: i for i, stimulus in enumerate(self.part.predictions.class_ids)}
         names = self.part.truth.ids[first]
         missing = [n for n in names if n not in column]
         if missing:
-            raise BenchError(f"class_scores has no column for {len(missing)} candidates, the first is {str(missing[0])!r}")
+            raise BenchError(
+                f"class_scores has no column for {len(missing)} candidates, the first is {str(missing[0])!r}"
+            )
         return np.asarray(given)[:, [column[n] for n in names]], target
-
-
-def similarity(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
-    """Return the cosine or Pearson similarity of every row of ``a`` with every row of ``b``; 0 for a zero vector."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if kind == "pearson":
-        a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    a, b = (x / np.where((norm := np.linalg.norm(x, axis=1, keepdims=True)) == 0, 1, norm) for x in (a, b))
-    return a @ b.T
 
 
 def _view(part: Part, name: str, track: Track) -> _View:
@@ -151,12 +142,24 @@ def _view(part: Part, name: str, track: Track) -> _View:
             predicted = np.zeros((n, 0), np.float32)
         elif predicted.shape != true.shape:
             raise BenchError(f"embeddings[{track.space}] has shape {predicted.shape}, expected {true.shape}")
-        return _View(part, true, np.asarray(predicted), SIMILARITY[name])
+        if not (np.isfinite(true).all() and np.isfinite(predicted).all()):
+            raise BenchError(f"embeddings[{track.space}]: NaN or infinity in the truth or the prediction")
+        return _View(part, true, np.asarray(predicted), KIND[name])
     true, predicted = np.asarray(part.truth.images), np.asarray(part.predictions.images)
     if predicted.shape != true.shape:
         raise BenchError(f"images have shape {predicted.shape}, the stimuli {true.shape}")
     flat = (np.asarray(x.reshape(n, -1), np.float32) / np.float32(255) for x in (true, predicted))
     return _View(part, *flat, "pearson", true.shape[1:])
+
+
+def _degenerate(metric, view: _View) -> int:
+    """Count the items that a zero-variance rule decided."""
+    if metric.kind == "images":
+        return int(metric.degenerate(view.part.truth.images, view.part.predictions.images).sum())
+    if metric.kind == "set":
+        return int(metric.degenerate(view.predicted).sum())
+    more = {"centre": view.part.centre} if metric.centred else {}
+    return int(metric.degenerate(view.true, view.predicted, **more).sum())
 
 
 def _vectors(metric, views):

@@ -14,6 +14,7 @@ from benchmark.leaderboard import ARROW, Table
 
 STYLE = {"ok": "green", "kept": "dim", "skipped": "yellow", "failed": "red", "timeout": "red", "oom": "red"}
 COLUMNS_SHOWN = 6
+WIDTH_WITHOUT_TERMINAL = 120
 
 
 class Watch:
@@ -78,7 +79,7 @@ class Watch:
 def show_tables(console: Console, tables: Sequence[Table]) -> None:
     """Print every table with its first columns; the rest is in the markdown."""
     for t in tables:
-        names = [t.ranked, *(c for c in t.columns if c != t.ranked)][:COLUMNS_SHOWN]
+        names = _fitting([t.ranked, *(c for c in t.columns if c != t.ranked)][:COLUMNS_SHOWN], t, console.width)
         title = (
             f"{t.suite} {t.version} · {t.track} · {t.dataset} ({len(t.subjects)} subject{'s' * (len(t.subjects) > 1)})"
         )
@@ -86,8 +87,8 @@ def show_tables(console: Console, tables: Sequence[Table]) -> None:
         out.add_column("rank", justify="right")
         out.add_column("method", no_wrap=True)
         for name in names:
-            out.add_column(f"{name} {ARROW[t.directions.get(name)]}".strip(), justify="right")
-        out.add_column("s", justify="right")
+            out.add_column(f"{name} {ARROW[t.directions.get(name)]}".strip(), justify="right", no_wrap=True)
+        out.add_column("s", justify="right", no_wrap=True)
         out.add_column("status")
         last = False
         for row in t.rows:
@@ -100,3 +101,15 @@ def show_tables(console: Console, tables: Sequence[Table]) -> None:
             status = f"[{STYLE[bad[0]['status']]}]{bad[0]['status']}: {bad[0]['reason']}[/]" if bad else "ok"
             out.add_row(str(row.rank or "–"), row.label, *cells, f"{seconds:.1f}", status)
         console.print(out)
+
+
+def _fitting(names: Sequence[str], table: Table, width: int) -> list[str]:
+    """Return the leading columns that a terminal of this width shows without cutting a number; at least one."""
+    left = width - max(len(row.label) for row in table.rows) - 36  # rank, seconds, status and the borders
+    shown = []
+    for name in names:
+        left -= max(len(name) + 2, 5) + 3
+        if shown and left < 0:
+            break
+        shown.append(name)
+    return shown

@@ -151,9 +151,7 @@ def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: st
             continue
         value = np.asarray(value)
         if name == "images" and (value.dtype != np.uint8 or value.ndim != 4 or value.shape[-1] not in (1, 3)):
-            raise BenchError(
-                f"images are {value.dtype} {value.shape}, expected uint8 (n, height, width, 1 or 3)"
-            )
+            raise BenchError(f"images are {value.dtype} {value.shape}, expected uint8 (n, height, width, 1 or 3)")
         if name != "images" and value.ndim < 2:
             raise BenchError(f"{name} has shape {value.shape}, expected one vector per test item")
         if not np.issubdtype(value.dtype, np.number):

@@ -16,14 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def block(n_in: int, n_out: int, dropout: float) -> nn.Sequential:
-    """Return Dense - LeakyReLU - BatchNorm - Dropout."""
-    return nn.Sequential(dense(n_in, n_out), *activation(n_out, dropout))
-
-
-def activation(n: int, dropout: float) -> tuple[nn.Module, ...]:
+def activation(n: int, dropout: float, momentum: float) -> tuple[nn.Module, ...]:
     """Return LeakyReLU - BatchNorm - Dropout."""
-    return nn.LeakyReLU(0.3), nn.BatchNorm1d(n, eps=1e-3, momentum=0.01), nn.Dropout(dropout)
+    return nn.LeakyReLU(0.3), nn.BatchNorm1d(n, eps=1e-3, momentum=momentum), nn.Dropout(dropout)
 
 
 def dense(n_in: int, n_out: int) -> nn.Linear:
@@ -47,15 +42,17 @@ class Network(nn.Module):
     chained : bool
         The class head reads the vector head's output (the autoencoder's arrangement) instead of the
         code (the base network's, two parallel heads).
+    dropout, momentum : float
+        Of the layers between chained heads.
     """
 
-    def __init__(self, trunk, n_code, n_vector, n_words, heads, chained, dropout):
+    def __init__(self, trunk, n_code, n_vector, n_words, heads, chained, dropout=0.4, momentum=0.01):
         super().__init__()
         self.trunk = trunk
         vector, classes = heads != "classification", heads != "regression"
         self.chained = chained
         self.vector = dense(n_code, n_vector) if vector or chained else None
-        self.link = nn.Sequential(*activation(n_vector, dropout)) if chained and classes else None
+        self.link = nn.Sequential(*activation(n_vector, dropout, momentum)) if chained and classes else None
         self.classes = dense(n_vector if chained else n_code, n_words) if classes else None
         self.has_vector = vector
 
@@ -69,10 +66,12 @@ class Network(nn.Module):
         return (vector if self.has_vector else None), logits
 
 
-def base_trunk(n_voxels: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """Return the dense trunk of the base variant: one block a hidden width."""
-    widths = (n_voxels, *hidden)
-    return nn.Sequential(*(block(a, b, dropout) for a, b in pairwise(widths)))
+def base_trunk(n_voxels: int, hidden: tuple[int, ...], dropout: float = 0.4, momentum: float = 0.01) -> nn.Sequential:
+    """Return the trunk of the base variant: Dense - LeakyReLU - BatchNorm - Dropout for every hidden width."""
+    layers = []
+    for n_in, n_out in pairwise((n_voxels, *hidden)):
+        layers += dense(n_in, n_out), *activation(n_out, dropout, momentum)
+    return nn.Sequential(*layers)
 
 
 def mean_distance_loss(predicted: torch.Tensor, target: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
@@ -135,60 +134,69 @@ class Data:
         return Data(self.x[rows], self.vector[rows], self.word[rows], self.label[rows])
 
 
-def loss(network: Network, data: Data, params, with_classes: bool = True) -> torch.Tensor:
-    """Return the weighted sum of the losses of the heads that are present."""
+def losses(network: Network, data: Data) -> dict[str, torch.Tensor]:
+    """Return the loss of every head that is present, ``vector`` first, and ``top5``, the share of hits."""
     vector, logits = network(data.x)
-    total = data.x.new_zeros(())
+    found = {}
     if vector is not None:
-        total = total + params.vector_weight * mean_distance_loss(vector, data.vector, data.label)
-    if logits is not None and with_classes:
-        total = total + params.class_weight * F.cross_entropy(logits, data.word)
-    return total
+        found["vector"] = mean_distance_loss(vector, data.vector, data.label)
+    if logits is not None:
+        found["class"] = F.cross_entropy(logits, data.word)
+        hits = logits.topk(min(5, logits.shape[1])).indices == data.word[:, None]
+        found["top5"] = hits.any(1).float().mean().detach()
+    return found
 
 
-def fit(network: Network, data: Data, held: Data | None, params, rng, with_classes: bool) -> list[tuple]:
+def fit(network: Network, data: Data, held: Data | None, params, rng: np.random.Generator) -> list[tuple]:
     """Train with Adam (amsgrad), the stepped rate and early stopping; restore the best checkpoint.
+
+    The vector head's loss on the held-out rows stops the training and picks the checkpoint. Without
+    that head the class loss stops it and top-5 accuracy picks: cross-entropy soon rises by
+    overconfidence while the ranking still improves, in the combined model too.
 
     Parameters
     ----------
     held : Data or None
         Inner validation rows; None trains for all epochs.
-    with_classes : bool
-        Whether the class loss counts in validation (every held-out word was trained on).
 
     Returns
     -------
     list of (epoch, train loss, validation loss or None)
+        Of the head that stops the training.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=params.lr, amsgrad=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: 0.3 ** ((1 + epoch) // 10))
+    weights = {"vector": params.vector_weight, "class": params.class_weight}
+    watched = "vector" if network.has_vector else "class"
     word = data.word.cpu().numpy()
-    best, best_state, since, log = np.inf, None, 0, []
+    least, stale, best, best_state, log = np.inf, 0, np.inf, None, []
     for epoch in range(1, params.epochs + 1):
         network.train()
-        losses = []
+        curve = []
         for rows in balanced_batches(word, params.batch, rng):
-            value = loss(network, data.take(rows), params)
-            if params.class_l2 and network.link is not None:
-                value = value + params.class_l2 * sum(w.square().sum() for w in network.classes.parameters())
+            parts = losses(network, data.take(rows))
+            total = sum(weights[k] * parts[k] for k in weights if k in parts)
+            if network.link is not None:
+                total = total + params.class_l2 * sum(w.square().sum() for w in network.classes.parameters())
             optimiser.zero_grad()
-            value.backward()
+            total.backward()
             optimiser.step()
-            losses.append(value.detach())
+            curve.append(parts[watched].detach())
         schedule.step()
-        network.eval()
-        mean = torch.stack(losses).mean().item()
+        log.append((epoch, torch.stack(curve).mean().item(), None))
         if held is None:
-            log.append((epoch, mean, None))
             continue
+        network.eval()
         with torch.no_grad():
-            validation = loss(network, held, params, with_classes).item()
-        log.append((epoch, mean, validation))
-        if validation < best:
-            best, best_state, since = validation, copy.deepcopy(network.state_dict()), 0
-        else:
-            since += 1
-        if since >= params.patience:
+            parts = losses(network, held)
+        value = parts[watched].item()
+        log[-1] = (*log[-1][:2], value)
+        score = value if network.has_vector else -parts["top5"].item()
+        if score < best:
+            best, best_state = score, copy.deepcopy(network.state_dict())
+        stale = 0 if value < least else stale + 1
+        least = min(least, value)
+        if stale >= params.patience:
             break
     if best_state is not None:
         network.load_state_dict(best_state)

@@ -19,10 +19,7 @@ class RidgeParams:
 
 
 class Ridge(Method):
-    """One Gram matrix for all targets; the penalty of each has the least leave-out error on train.
-
-    Training subjects are left out where the split is over subjects, training stimuli otherwise.
-    """
+    """One Gram matrix; each target's penalty has the least error on left-out training subjects or stimuli."""
 
     name = "ridge"
     Params = RidgeParams

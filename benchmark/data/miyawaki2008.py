@@ -140,7 +140,7 @@ def _read_s2(path: Path) -> tuple[dict, list[str]]:
         faults.append(f"{path}: D.labels_names are {', '.join(label_names)}, expected two rests, {', '.join(S2_NAMES)}")
     if len(roi_names) != len(roi_index):
         faults.append(f"{path}: D.rois_names has {len(roi_names)} names for {len(roi_index)} lists in D.rois_inds")
-    if any(index.size and not (0 <= index.min() and index.max() < n_voxels) for index in roi_index):
+    if any(index.size and not (index.min() >= 0 and index.max() < n_voxels) for index in roi_index):
         faults.append(f"{path}: D.rois_inds holds voxel numbers outside 1 to {n_voxels}")
     bounds = np.concatenate([[0], runs[:, 1]])
     if not np.array_equal(runs[:, 0], bounds[:-1] + 1) or bounds[-1] != n_volumes or (np.diff(bounds) < 1).any():

@@ -45,7 +45,7 @@ def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarr
 
 
 def _waves(u: np.ndarray, low: float, high: float, angle: float | np.ndarray, spread: float) -> np.ndarray:
-    """Sum plane waves, (m, 64, 64), about unit variance: frequencies low to high in cycles a picture, around an angle."""
+    """Sum plane waves to (m, 64, 64), about unit variance; frequencies in cycles a picture, around an angle."""
     frequency = 2 * np.pi * (low + (high - low) * u[..., 0])
     direction = np.reshape(angle, (-1, 1)) + spread * (2 * u[..., 1] - 1)
     a = (frequency * np.cos(direction))[..., None] * _U + 2 * np.pi * u[..., 2:]

@@ -18,6 +18,7 @@ from benchmark.errors import BenchError
 __all__ = ["Scenes", "attributes", "captions", "categorical_key", "concatenate", "description", "is_reserved"]
 __all__ += ["key_hash", "pool_of", "render", "sample"]
 
+VERSION = "1.0"  # raised whenever a scene's picture, captions or key can change
 BACKGROUNDS = ("sky", "sea", "grass", "sand", "snow", "night", "brick", "forest")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
@@ -259,8 +260,9 @@ def _spread(x: np.ndarray, y: np.ndarray, radius: np.ndarray, empty: np.ndarray)
 
 def categorical_key(scenes: Scenes) -> list[tuple[int, ...]]:
     """Return all categorical attributes of every scene: background, then shape, colour, size, place of each object."""
-    objects = np.stack([scenes.shape, scenes.colour, scenes.size, scenes.place], axis=2).reshape(len(scenes), -1)
-    return [tuple(row) for row in np.column_stack([scenes.background, objects]).tolist()]
+    objects = np.stack([scenes.shape, scenes.colour, scenes.size, scenes.place], axis=2)
+    table = np.column_stack([scenes.background, objects.reshape(len(scenes), 4 * MAX_OBJECTS)])
+    return [tuple(row) for row in table.tolist()]
 
 
 def key_hash(scenes: Scenes) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`synthetic-scenes`: generated responses to rendered scenes; the forward model is stated in docs/synthetic-scenes.md."""
+"""`synthetic-scenes`: generated responses to rendered scenes; docs/synthetic-scenes.md states the forward model."""
 
 from __future__ import annotations
 
@@ -224,5 +224,5 @@ def _load_subject(folder: Path, seed: int, subject: str) -> SubjectData:
 
 def _fingerprint(seed: int) -> str:
     areas = {name: dataclasses.asdict(area) for name, area in voxels.AREAS.items()}
-    parts = [NAME, VERSION, dataclasses.asdict(PARAMS), areas, seed]
+    parts = [NAME, VERSION, sc.VERSION, dataclasses.asdict(PARAMS), areas, seed]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

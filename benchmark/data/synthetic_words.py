@@ -120,7 +120,7 @@ def generate(directory: Path, seed: int, params: Params = PARAMS) -> None:
         "provenance": {
             "source": f"generated, seed {seed}, {json.dumps(dataclasses.asdict(params))}",
             "licence": "MIT",
-            "citation": "none: generated data; parcel sizes and words after Affolter et al. 2020 and Pereira et al. 2018",
+            "citation": "none; generated, with words of Pereira et al. 2018 and parcel sizes of Affolter et al. 2020",
         },
         "stimuli": {
             "table": "stimuli.csv",

@@ -28,7 +28,7 @@ class Params:
     frequency_width: float = 0.6  # SD of a voxel's frequency tuning, octaves
     saturation: float = 0.5  # of the mild nonlinearity tanh(saturation * z)
     tunings: int = 4  # directions of the description that a semantic area's voxels mix
-    own: tuple[float, float] = (0.15, 0.78)  # share of early and semantic signal that is the subject's own
+    own: tuple[float, float] = (0.22, 0.72)  # share of early and semantic signal that is the subject's own
     dead: float = 0.05  # share of voxels without any signal
     ncsnr_most: float = 0.68  # the others' ncsnr is this times a beta variable
     ncsnr_shape: tuple[float, float] = (1.6, 2.0)
@@ -58,9 +58,17 @@ class Area:
     shapes: tuple[str, ...] = ()
 
 
-_OBJECT = {"shape": 1.0, "shape_colour": 0.8, "shape_size": 0.5, "n_objects": 0.3, "size": 0.2, "shape_place": 0.3}
-_PLACE = {"background": 1.4, "background_shape": 0.7, "place": 0.8, "n_objects": 0.5, "shape_place": 0.4, "size": 0.3}
-_MIXED = {name: 0.8 for name in sc.DESCRIPTION_BLOCKS}
+_OBJECT = {
+    "background": 0.6,
+    "shape": 1.0,
+    "shape_colour": 0.8,
+    "shape_size": 0.5,
+    "n_objects": 0.3,
+    "size": 0.2,
+    "shape_place": 0.3,
+}
+_PLACE = {"background": 2.2, "background_shape": 0.7, "place": 0.8, "n_objects": 0.5, "shape_place": 0.4, "size": 0.3}
+_MIXED = {name: 0.8 for name in sc.DESCRIPTION_BLOCKS} | {"background": 1.3}
 _COLOURED = _MIXED | {"colour": 1.3, "shape_colour": 1.2, "colour_size": 1.0, "colour_place": 0.8}
 _BODY, _FACE, _LETTER = ("star", "cross", "triangle"), ("circle", "heart", "moon"), ("cross", "ring", "square")
 VOLUME = (36, 30, 24)
@@ -115,10 +123,8 @@ def layout(rng: np.random.Generator, params: Params, empty: tuple[str, ...] = ()
     coords : ndarray of shape (n_voxels, 3), int
         Position in the volume; the halves of an area lie in the two hemispheres.
     """
-    sizes = np.array([a.voxels for a in AREAS.values()]) * rng.uniform(
-        1 - params.size_jitter, 1 + params.size_jitter, len(AREAS)
-    )
-    sizes = np.rint(sizes).astype(int)
+    jitter = rng.uniform(1 - params.size_jitter, 1 + params.size_jitter, len(AREAS))
+    sizes = np.rint(jitter * [a.voxels for a in AREAS.values()]).astype(int)
     sizes[[list(AREAS).index(name) for name in empty]] = 0
     area = np.repeat(np.arange(len(AREAS)), sizes)
     rois = {name: area == i for i, name in enumerate(AREAS)}
@@ -165,9 +171,19 @@ def early_maps(images: np.ndarray, params: Params) -> dict[str, np.ndarray]:
         normalisation by the mean over orientations and frequencies; ``luminance`` (1, n, ...); ``colour`` (2, n, ...):
         red-green and blue-yellow. Every map is centred at each position and has unit variance overall.
     """
+    blocks = [_raw_maps(images[i : i + 32], params) for i in range(0, len(images), 32)]  # stay in the cache
+    energy, luminance, colour = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
+    energy /= energy.mean((1, 2), keepdims=True)
+    energy /= params.normalisation + energy.mean(0)
+    maps = {"energy": energy, "luminance": luminance, "colour": colour}
+    return {name: _standard_maps(values) for name, values in maps.items()}
+
+
+def _raw_maps(images: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return pooled Gabor amplitude, luminance and colour opponency of some pictures, (channels, n, grid * grid)."""
     rgb = np.asarray(images, np.float32) / np.float32(255)
     luminance = rgb.mean(-1)
-    opponent = np.stack([rgb[..., 0] - rgb[..., 1], rgb[..., 2] - (rgb[..., 0] + rgb[..., 1]) / 2])
+    opponent = (rgb[..., 0] - rgb[..., 1], rgb[..., 2] - (rgb[..., 0] + rgb[..., 1]) / 2)
     pad = 8  # a mirrored border keeps the opposite edge out of the circular convolution
     spectrum = fft.fft2(np.pad(luminance, ((0, 0), (pad, pad), (pad, pad)), "reflect"))
     size = images.shape[1]
@@ -179,17 +195,10 @@ def early_maps(images: np.ndarray, params: Params) -> dict[str, np.ndarray]:
             # One-sided in frequency: real and imaginary part are the quadrature pair.
             window = np.exp(-distance / (2 * (params.bandwidth * frequency) ** 2)).astype(np.float32)
             window[0, 0] = 0
-            pair = fft.ifft2(spectrum * window)[:, pad:-pad, pad:-pad]
+            pair = fft.ifft2(spectrum * window, overwrite_x=True)[:, pad:-pad, pad:-pad]
             amplitude.append(np.sqrt(_pool(pair.real**2 + pair.imag**2, params.grid)))
-    energy = np.stack(amplitude)
-    energy /= energy.mean((1, 2), keepdims=True)
-    energy /= params.normalisation + energy.mean(0)
-    maps = {
-        "energy": energy,
-        "luminance": _pool(luminance, params.grid)[None],
-        "colour": np.stack([_pool(c, params.grid) for c in opponent]),
-    }
-    return {name: _standard_maps(values) for name, values in maps.items()}
+    colour = [_pool(c, params.grid) for c in opponent]
+    return np.stack(amplitude), _pool(luminance, params.grid)[None], np.stack(colour)
 
 
 def early_signal(rng: np.random.Generator, maps: Mapping[str, np.ndarray], spec: Area, n: int, params: Params):
@@ -204,10 +213,11 @@ def early_signal(rng: np.random.Generator, maps: Mapping[str, np.ndarray], spec:
     field = (rows[:, None] * columns[None]).reshape(-1, n).astype(np.float32)
     angle = np.arange(params.orientations) * np.pi / params.orientations
     away = (angle[:, None] - rng.uniform(0, np.pi, n) + np.pi / 2) % np.pi - np.pi / 2
-    octaves = np.log2(np.array(params.frequencies)[:, None]) - rng.uniform(
-        *np.log2([params.frequencies[0], params.frequencies[-1]]), n
+    octave = np.log2(params.frequencies)
+    octaves = octave[:, None] - rng.uniform(octave.min(), octave.max(), n)
+    energy = np.exp(
+        -0.5 * (octaves / params.frequency_width)[:, None] ** 2 - 0.5 * (away / params.orientation_width) ** 2
     )
-    energy = np.exp(-0.5 * (octaves / params.frequency_width)[:, None] ** 2 - 0.5 * (away / params.orientation_width) ** 2)
     weights = {
         "energy": energy.reshape(-1, n),
         "luminance": rng.choice([-1.0, 1.0], (1, n)),
@@ -256,7 +266,7 @@ def _about_shape(shapes: tuple[str, ...]) -> np.ndarray:
 def own_signal(rng: np.random.Generator, signal: np.ndarray, share: float) -> np.ndarray:
     """Replace a share of the signal's variance by what only this subject sees in each stimulus.
 
-    It is the same on every repeat and distributed like the signal, (n_stimuli, n_voxels), but no function of the picture.
+    It is the same on every repeat and distributed like the signal, but no function of the picture.
     """
     mixing = _normal(rng, len(signal), len(signal)) * np.float32(np.sqrt(share / len(signal)))
     return _standard(np.float32(np.sqrt(1 - share)) * signal + mixing @ signal)

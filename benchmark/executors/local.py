@@ -180,6 +180,7 @@ def _child(function: Callable, job: Any, log: str, sender: Any, memory_limit: in
     import traceback
 
     os.setsid()
+    _die_with_parent()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush(), sys.stderr.flush()
     os.dup2(descriptor, 1), os.dup2(descriptor, 2)
@@ -206,6 +207,14 @@ def _child(function: Callable, job: Any, log: str, sender: Any, memory_limit: in
         sender.send(("done", message | {"peak_bytes": process_memory()}))
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(0)  # threads left behind by a method must not keep the process
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process when the forkserver ends, which happens when ``bench`` does."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _classify(error: BaseException) -> tuple[str, str]:

@@ -48,7 +48,7 @@ class Clip:
     @classmethod
     def from_mini(cls, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], device: str = "cpu") -> Clip:
         """Build the ``mini`` model from its json's ``config`` and its tensors."""
-        model = build(config["architecture"])
+        model = build(config["architecture"], config["stem"])
         model.load_state_dict({k: v.float() for k, v in tensors.items()})
         words = WordTokeniser(config["words"], config["architecture"]["text_cfg"]["context_length"])
         size = config["architecture"]["vision_cfg"]["image_size"]
@@ -94,37 +94,31 @@ class Clip:
             Resized (bicubic, antialiased) and centre-cropped to the model's size.
         batch : int
         """
-        return self._over(images, batch, lambda part: self._image(part)[:, 0], unit=True)
+        return self._over(check_images(images), batch, lambda part: self._image(part)[:, 0], unit=True)
 
     def image_tokens(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
-        """Return image tokens, shape (n, tokens, d), float32, divided by the norm of the class token, which comes first."""
-        return self._over(images, batch, lambda part: _by_norm_of(self._image(part)))
+        """Return image tokens, shape (n, tokens, d), float32, divided by the norm of the first, the class token."""
+        return self._over(check_images(images), batch, lambda part: _by_norm_of(self._image(part)))
 
     def encode_text(self, captions: Sequence[str], batch: int = 256) -> np.ndarray:
         """Return pooled text embeddings of unit norm, shape (n, d), float32."""
-        captions = check_captions(captions)
-        return self._over(captions, batch, lambda part: self._text(part)[1], unit=True)
+        return self._over(check_captions(captions), batch, lambda part: self._text(part)[1], unit=True)
 
     def text_tokens(self, captions: Sequence[str], batch: int = 256) -> np.ndarray:
         """Return text tokens, shape (n, L, d), float32, divided by the norm of the pooled token (the end of the text).
 
         A stimulus with several captions is described by the mean of their tokens; taking it is up to the caller.
         """
-        captions = check_captions(captions)
-        return self._over(captions, batch, lambda part: _by_norm_of(*self._text(part)))
+        return self._over(check_captions(captions), batch, lambda part: _by_norm_of(*self._text(part)))
 
     @torch.no_grad()
     def _over(self, items, batch: int, function, unit: bool = False) -> np.ndarray:
-        if isinstance(items, np.ndarray):
-            check_images(items)
-        if not len(items):
-            return function(self._none(items)).float().cpu().numpy()
+        n = len(items)
+        if not n:  # one pass over something tells the shape of a row
+            items = np.zeros((1, 8, 8, 3), np.uint8) if isinstance(items, np.ndarray) else [""]
         parts = [function(items[i : i + batch]).float().cpu() for i in range(0, len(items), batch)]
-        result = torch.cat(parts)
+        result = torch.cat(parts)[:n]
         return (torch.nn.functional.normalize(result, dim=-1) if unit else result).numpy()
-
-    def _none(self, items):
-        return np.zeros((0, self.image_size, self.image_size, 3), np.uint8) if isinstance(items, np.ndarray) else []
 
     def _image(self, images: np.ndarray) -> torch.Tensor:
         pixels = preprocess(images, self.image_size, self.mean, self.std)
@@ -136,7 +130,9 @@ class Clip:
 
 
 class WordTokeniser:
-    """One token a word: 0 pads, then the words, then begin and end; the end has the highest id, as CLIP's pooling wants.
+    """One token a word: 0 pads, then the words, begin and end; the end has the highest id, as CLIP's pooling wants.
+
+    Commas are dropped unless ``words`` has the comma.
 
     Parameters
     ----------
@@ -154,7 +150,7 @@ class WordTokeniser:
         """Return token ids, shape (n, length), int64."""
         ids = np.zeros((len(texts), self.length), np.int64)
         for row, text in zip(ids, texts, strict=True):
-            tokens = text.lower().replace(",", " ").replace(".", " ").split()
+            tokens = text.lower().replace(",", " , " if "," in self.index else " ").replace(".", " ").split()
             unknown = next((word for word in tokens if word not in self.index), None)
             if unknown is not None:
                 raise BenchError(f"the mini text models know only the words of the built-in scenes, not {unknown!r}")
@@ -162,6 +158,15 @@ class WordTokeniser:
                 raise BenchError(f"a caption has {len(tokens)} words; the mini text models take {self.length - 2}")
             row[: len(tokens) + 2] = [self.begin, *(self.index[word] for word in tokens), self.end]
         return torch.from_numpy(ids)
+
+    def decode(self, ids: torch.Tensor) -> list[str]:
+        """Return the texts of token ids (n, length), up to the first end token."""
+        texts = []
+        for row in ids.tolist():
+            row = row[: row.index(self.end)] if self.end in row else row
+            words = " ".join(self.words[i - 1] for i in row if 0 < i < self.begin)
+            texts.append(words.replace(" ,", ","))
+        return texts
 
 
 def full_config(architecture: str) -> dict[str, Any]:
@@ -174,8 +179,16 @@ def full_config(architecture: str) -> dict[str, Any]:
     return config | {"quick_gelu": architecture in ("ViT-L-14", "ViT-B-32")}
 
 
-def build(config: Mapping[str, Any]) -> torch.nn.Module:
+def build(config: Mapping[str, Any], stem: Sequence[int] = ()) -> torch.nn.Module:
     """Return open_clip's model of a model configuration, with random weights.
+
+    Parameters
+    ----------
+    config : mapping
+        As open_clip has them: ``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``.
+    stem : sequence of int
+        Channels of convolutions that halve the picture and take the place of the one that cuts it into patches (Xiao
+        et al. 2021); without them, a tower this small does not learn shapes. Empty for published models.
 
     Raises
     ------
@@ -189,7 +202,32 @@ def build(config: Mapping[str, Any]) -> torch.nn.Module:
     quick_gelu = config.pop("quick_gelu", False)
     if set(config) - {"embed_dim"} or "hf_model_name" in text or "timm_model_name" in vision:
         raise BenchError("a CLIP configuration may name embed_dim, vision_cfg, text_cfg and quick_gelu only")
-    return CLIP(config["embed_dim"], CLIPVisionCfg(**vision), CLIPTextCfg(**text), quick_gelu=quick_gelu)
+    model = CLIP(config["embed_dim"], CLIPVisionCfg(**vision), CLIPTextCfg(**text), quick_gelu=quick_gelu)
+    if stem:
+        model.visual.conv1 = Stem(stem, vision["width"])
+    return model
+
+
+class Stem(torch.nn.Sequential):
+    """Convolutions from pixels to patches of ``width`` channels, each half as large as before."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        layers: list[torch.nn.Module] = []
+        before = 3
+        for after in channels:
+            layers += [
+                torch.nn.Conv2d(before, after, 3, 2, 1, bias=False),
+                torch.nn.BatchNorm2d(after),
+                torch.nn.ReLU(),
+            ]
+            before = after
+        layers += [torch.nn.Conv2d(before, before, 3, 1, 1, bias=False), torch.nn.BatchNorm2d(before), torch.nn.ReLU()]
+        super().__init__(*layers, torch.nn.Conv2d(before, width, 3, 2, 1))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The last convolution's weights: transformers looks up the number format there."""
+        return self[-1].weight
 
 
 def image_states(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -220,7 +258,7 @@ def preprocess(images: np.ndarray, size: int, mean: Sequence[float], std: Sequen
     from torchvision.transforms.v2 import functional
 
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    if len(images) and pixels.shape[2:] != (size, size):
+    if pixels.shape[2:] != (size, size):
         bicubic = functional.InterpolationMode.BICUBIC
         pixels = functional.resize(pixels, [size], interpolation=bicubic, antialias=True)
         pixels = functional.center_crop(pixels, [size, size])

@@ -1,8 +1,8 @@
 """Pretrained models by name and profile: where their files are, whether they are whole, and the loaded model.
 
-``mini`` weights lie in this package (``mini/NAME.safetensors`` and ``mini/NAME.json``); ``full`` weights are the published
-checkpoints, from ``--weights DIR`` or the caches of their own tools. With ``--weights DIR`` the files are looked up as
-``DIR/NAME.safetensors`` (mini) or ``DIR/<path>`` (full, the paths of :data:`MODELS`).
+``mini`` weights lie in this package (``mini/NAME.safetensors`` and ``mini/NAME.json``); ``full`` weights are the
+published checkpoints, from ``--weights DIR`` or the caches of their own tools. With ``--weights DIR`` the files are
+looked up as ``DIR/NAME.safetensors`` (mini) or ``DIR/<path>`` (full, the paths of :data:`MODELS`).
 
 A model's class has two constructors::
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ MINI: dict[str, Any] = {
     "block_out_channels": [16, 32, 64],
     "layers_per_block": 1,
     "latent_channels": 4,
-    "norm_num_groups": 8,
+    "norm_num_groups": 4,
     "sample_size": 64,
 }
 
@@ -66,6 +68,29 @@ class KLAutoencoder:
         mean = model.config.latents_mean or [0.0] * self.latent_channels
         std = model.config.latents_std or [1 / model.config.scaling_factor] * self.latent_channels
         self.mean, self.std = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
+
+    @classmethod
+    def from_mini(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], device: str = "cpu"
+    ) -> KLAutoencoder:
+        """Build the ``mini`` model from its json's ``config`` and its tensors, moments of the latents among them."""
+        tensors = {name: value.float() for name, value in tensors.items()}
+        moments = {name: tensors.pop(name).tolist() for name in ("latents_mean", "latents_std")}
+        model = build({**config, **moments})
+        model.load_state_dict(tensors)
+        return cls(model, device)
+
+    @classmethod
+    def from_full(cls, files: Mapping[str, Path], device: str = "cpu") -> KLAutoencoder:
+        """Build the published model from its two files."""
+        from safetensors.torch import load_file
+
+        config = json.loads(files["vae/config.json"].read_text("utf-8"))
+        with torch.device("meta"):
+            model = build({k: v for k, v in config.items() if not k.startswith("_")})
+        tensors = load_file(files["vae/diffusion_pytorch_model.safetensors"])
+        model.load_state_dict({_current_name(k): _matrix(k, v.float()) for k, v in tensors.items()}, assign=True)
+        return cls(model, device)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -114,3 +139,18 @@ class KLAutoencoder:
                 raise BenchError("decoding latents gave NaN or infinite pixels")
             parts.append((127.5 * (x + 1)).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
+
+
+# The published file is older than diffusers' present names of the attention in the middle.
+_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _current_name(name: str) -> str:
+    before, found, after = name.rpartition(".attentions.0.")
+    part, _, end = after.partition(".")
+    return f"{before}{found}{_RENAMED.get(part, part)}.{end}" if found else name
+
+
+def _matrix(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Some copies of the file hold these linear layers as 1 x 1 convolutions."""
+    return value[:, :, 0, 0] if ".attentions.0." in name and value.ndim == 4 else value

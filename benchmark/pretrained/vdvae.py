@@ -7,8 +7,11 @@ row, column; layers follow each other in decoder order (coarse to fine).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -196,6 +199,25 @@ class VDVAE(nn.Module):
         self.config = config
         self.encoder = _Encoder(config)
         self.decoder = _Decoder(config)
+
+    @classmethod
+    def from_mini(cls, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], device: str = "cpu") -> VDVAE:
+        """Build the ``mini`` model from its json's ``config`` and its tensors."""
+        model = cls(VDVAEConfig(**config))
+        model.load_state_dict({name: value.float() for name, value in tensors.items()})
+        return model.eval().requires_grad_(False).to(device)
+
+    @classmethod
+    def from_full(cls, files: Mapping[str, Path], device: str = "cpu") -> VDVAE:
+        """Build the published ImageNet-64 model from its checkpoint."""
+        (path,) = files.values()
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.device("meta"):
+            model = cls(FULL)
+        # Checkpoints written by a data-parallel model prefix every name.
+        tensors = {name.removeprefix("module."): value.float() for name, value in tensors.items()}
+        model.load_state_dict(tensors, assign=True)
+        return model.eval().requires_grad_(False).to(device)
 
     @property
     def layer_sizes(self) -> list[int]:

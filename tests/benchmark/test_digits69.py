@@ -29,9 +29,11 @@ def _write(folder, **changes):
 def test_layout(tmp_path):
     content = _content()
     dataset = digits69.load(_write(tmp_path), tmp_path / "cache")
-    assert dataset.subjects == ("S1",) and dataset.name == "digits69"
+    assert dataset.subjects == ("S1",)
+    assert dataset.name == "digits69"
     assert list(dataset.stimuli.ids[[0, 89, 90, 99]]) == ["train-00", "train-89", "test-00", "test-09"]
-    assert dataset.stimuli.images.shape == (100, 28, 28, 1) and dataset.stimuli.images.dtype == np.uint8
+    assert dataset.stimuli.images.shape == (100, 28, 28, 1)
+    assert dataset.stimuli.images.dtype == np.uint8
     for i, row in ((0, content["stimTrn"][0]), (99, content["stimTest"][9])):
         assert np.array_equal(dataset.stimuli.images[i, :, :, 0], row.reshape(28, 28, order="F"))
     assert dataset.stimuli.attributes["digit"].tolist() == [6] * 45 + [9] * 45 + [6] * 5 + [9] * 5
@@ -47,7 +49,8 @@ def test_split(tmp_path):
     dataset = digits69.load(_write(tmp_path), tmp_path / "cache")
     split = splits.builtin("digits69-v1")
     (fold,) = split.for_subject("S1")
-    assert split.unit == "stimulus" and (*fold.train, *fold.test) == tuple(dataset.stimuli.ids)
+    assert split.unit == "stimulus"
+    assert (*fold.train, *fold.test) == tuple(dataset.stimuli.ids)
     assert splits.guard(split, dataset, "S1") == ()
 
 
@@ -84,7 +87,7 @@ def test_one_fault_is_one_sentence(tmp_path, changes, words):
     faults = digits69.check(_write(tmp_path, **changes))
     assert len(faults) == 1
     assert all(word in faults[0] for word in (digits69.FILE, "expected", *words))
-    with pytest.raises(BenchError, match="DSC_2018.00112_485") as error:
+    with pytest.raises(BenchError, match=r"DSC_2018\.00112_485") as error:
         digits69.load(tmp_path, tmp_path / "cache")
     assert str(error.value).startswith(faults[0])
 
@@ -106,7 +109,8 @@ def test_missing_and_truncated_file(tmp_path):
     for size in (0, 50, len(whole) // 3, len(whole) - 7):
         path.write_bytes(whole[:size])
         faults = digits69.check(tmp_path)
-        assert faults and all(str(path) in fault and "expected" in fault for fault in faults)
+        assert faults
+        assert all(str(path) in fault and "expected" in fault for fault in faults)
 
 
 def test_real_recording(test_data, tmp_path):

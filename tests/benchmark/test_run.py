@@ -72,7 +72,7 @@ def test_a_run_directory_says_everything(bench, tiny, tmp_path):
 
 
 def test_every_way_to_go_wrong_has_its_row(bench, tiny, tmp_path):
-    code, out, err = bench(
+    code, _, err = bench(
         "run", "--dataset", "tiny", "--data", tiny, "--subject", "S1", "--plugin", BAD, "--json", "out.json",
         "--method", "fine,raises,nan,wrong-shape,wrong-width,exits,segfaults,hungry,hungry-child,sleeps,mean",
         "--timeout", 8, "--memory-limit", 1,
@@ -157,7 +157,9 @@ def test_two_sessions_share_the_work(tiny, tmp_path):
 
     def work():
         session = Session(Store(tmp_path / "runs"), Limits())
-        session.on_event = lambda kind, item, text: starts.append(item.id) if kind == "stage" and text == "load" else None
+        session.on_event = lambda kind, item, text: (
+            starts.append(item.id) if kind == "stage" and text == "load" else None
+        )
         results.append([r.id for r in run_all(items, session)])
 
     threads = [threading.Thread(target=work) for _ in range(2)]

@@ -24,7 +24,9 @@ def part(true, predicted=None, *, fold="f", conditions=None, images=None, ids=No
     items = TestItems(names, stimulus, np.full(n, "S1"), condition, block)
     if predicted is not None:
         predictions["embeddings"] = {"v": predicted}
-    return scoring.Part(fold, items, Stimuli(ids, images, embeddings={"v": true}), Predictions(**predictions), true.mean(0))
+    return scoring.Part(
+        fold, items, Stimuli(ids, images, embeddings={"v": true}), Predictions(**predictions), true.mean(0)
+    )
 
 
 def test_the_truth_is_best_and_every_metric_is_there():
@@ -49,9 +51,7 @@ def test_comparisons_stay_within_a_block():
     predicted = true + rng.standard_normal(true.shape).astype(np.float32)
     ids = [f"w{i % 5}" for i in range(10)]
     conditions = ["a"] * 5 + ["b"] * 5
-    _, summary = scoring.score(
-        [part(true, predicted, conditions=conditions, ids=ids)], {"words": words("v")}, METRICS
-    )
+    _, summary = scoring.score([part(true, predicted, conditions=conditions, ids=ids)], {"words": words("v")}, METRICS)
     correct = []
     for rows in (range(5), range(5, 10)):
         r = np.corrcoef(true[list(rows)], predicted[list(rows)])[:5, 5:]
@@ -98,7 +98,13 @@ def test_constant_predictions_are_chance_and_counted():
     true = np.random.default_rng(4).standard_normal((10, 6)).astype(np.float32)
     _, summary = scoring.score([part(true, np.ones_like(true))], {"embedding": embedding("v")}, METRICS)
     assert summary["embedding"]["two_way"]["value"] == 0.5
-    assert summary["embedding"]["_constant_predictions"] == {"value": 10, "n": 10}
+    assert summary["embedding"]["two_way"]["n_zero_variance"] == 10
+
+
+def test_nan_is_an_error_and_no_number():
+    true = np.ones((4, 3), np.float32)
+    with pytest.raises(BenchError, match=r"embeddings\[v\]: NaN"):
+        scoring.score([part(true, true * np.nan)], {"embedding": embedding("v")}, METRICS)
 
 
 def test_one_item_has_no_comparison_but_the_rest():
@@ -107,22 +113,6 @@ def test_one_item_has_no_comparison_but_the_rest():
     _, summary = scoring.score([part(true, true)], {"embedding": embedding("v")}, METRICS)
     assert summary["embedding"]["two_way"]["value"] is None
     assert summary["embedding"]["cosine"]["value"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize("kind", ["cosine", "pearson"])
-def test_similarity_equals_a_loop(kind):
-    rng = np.random.default_rng(5)
-    a, b = rng.standard_normal((4, 6)), rng.standard_normal((3, 6))
-    a[1] = 0 if kind == "cosine" else 2
-    found = scoring.similarity(a, b, kind)
-    for i in range(4):
-        for j in range(3):
-            if i == 1:
-                assert found[i, j] == 0
-            elif kind == "pearson":
-                assert found[i, j] == pytest.approx(np.corrcoef(a[i], b[j])[0, 1])
-            else:
-                assert found[i, j] == pytest.approx(a[i] @ b[j] / np.linalg.norm(a[i]) / np.linalg.norm(b[j]))
 
 
 def test_files_round_trip(tmp_path):

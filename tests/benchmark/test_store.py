@@ -77,5 +77,5 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_a_store_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BenchError, match="--store .*file: cannot be written"):
+    with pytest.raises(BenchError, match=r"--store .*file: cannot be written"):
         Store(tmp_path / "file").scratch(SPEC, "abc")

@@ -38,14 +38,19 @@ def _unit_rows(a):
 
 
 def test_layout(dataset):
-    assert dataset.name == "synthetic-words" and dataset.subjects == sw.SUBJECTS and len(dataset.subjects) == 6
-    assert len(set(dataset.stimuli.ids)) == 180 and (dataset.stimuli.words == dataset.stimuli.ids).all()
+    assert dataset.name == "synthetic-words"
+    assert dataset.subjects == sw.SUBJECTS
+    assert len(dataset.subjects) == 6
+    assert len(set(dataset.stimuli.ids)) == 180
+    assert (dataset.stimuli.words == dataset.stimuli.ids).all()
     assert list(dataset.stimuli.ids[[0, 1, 87, 179]]) == ["ability", "accomplished", "jungle", "word"]
     assert dataset.stimuli.embeddings["vectors"].shape == (180, 300)
     for subject in dataset.subjects:
         data = dataset.load_subject(subject)
-        assert isinstance(data.responses, np.memmap) and data.responses.dtype == np.float32
-        assert data.responses.shape == (540, 3293) and np.isfinite(data.responses).all()
+        assert isinstance(data.responses, np.memmap)
+        assert data.responses.dtype == np.float32
+        assert data.responses.shape == (540, 3293)
+        assert np.isfinite(data.responses).all()
         assert np.array_equal(data.stimulus, np.tile(np.arange(180), 3))
         assert np.array_equal(data.condition, np.repeat(["sentence", "picture", "wordcloud"], 180))
         assert (np.ptp(data.responses, axis=0) > 0).all()
@@ -59,12 +64,14 @@ def test_unknown_subject(dataset):
 def test_parcels_scale_the_published_table(dataset):
     tables = json.loads(sw._package_text("parcels.json"))
     sizes = np.array(tables["input_sizes"])
-    assert (
-        len(sizes) == 333 and sizes.sum() == 65730 and (sizes.min(), np.median(sizes), sizes.max()) == (14, 148, 1194)
-    )
-    assert len(tables["hidden_widths"]) == 333 and sum(tables["hidden_widths"]) == 3221
+    assert len(sizes) == 333
+    assert sizes.sum() == 65730
+    assert (sizes.min(), np.median(sizes), sizes.max()) == (14, 148, 1194)
+    assert len(tables["hidden_widths"]) == 333
+    assert sum(tables["hidden_widths"]) == 3221
     rois = dataset.load_subject("W01").rois
-    assert tuple(rois) == dataset.roi_names and len(rois) == 333
+    assert tuple(rois) == dataset.roi_names
+    assert len(rois) == 333
     masks = np.stack(list(rois.values()))
     assert (masks.sum(0) == 1).all()  # parcels tile the columns
     assert (np.diff(masks.argmax(0)) >= 0).all()
@@ -110,7 +117,8 @@ def test_is_a_sound_folder_dataset(made):
 
 
 def test_fingerprint(tmp_path, dataset, monkeypatch):
-    assert len(dataset.fingerprint) == 64 and dataset.fingerprint != sw._fingerprint(1)
+    assert len(dataset.fingerprint) == 64
+    assert dataset.fingerprint != sw._fingerprint(1)
     monkeypatch.setattr(sw, "PARAMS", sw.Params(signal=0.2))
     assert dataset.fingerprint != sw._fingerprint(0)
 
@@ -123,7 +131,7 @@ def test_second_load_generates_nothing(cache, dataset, monkeypatch):
 
 
 def test_two_processes_at_once_make_one_folder_of_the_same_bytes(tmp_path, made):
-    code = f"from pathlib import Path; from benchmark.data.synthetic_words import load; load(None, Path({str(tmp_path)!r}))"
+    code = f"import pathlib, benchmark.data.synthetic_words as sw; sw.load(None, pathlib.Path({str(tmp_path)!r}))"
     threads = [os.environ | {"OMP_NUM_THREADS": n} for n in ("1", "2")]
     running = [subprocess.Popen([sys.executable, "-c", code], env=env) for env in threads]
     assert [p.wait() for p in running] == [0, 0]
@@ -142,7 +150,8 @@ def test_the_slower_of_two_takes_the_first_ones_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sw, "generate", beaten)
     sw._write_once(target, 0)
-    assert [p.name for p in tmp_path.iterdir()] == ["made"] and [p.name for p in target.iterdir()] == ["theirs"]
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+    assert [p.name for p in target.iterdir()] == ["theirs"]
 
 
 def test_failed_generation_leaves_nothing(tmp_path, monkeypatch):
@@ -175,7 +184,8 @@ def test_every_subject_lacks_some_voxels_and_every_parcel_is_whole_in_one(datase
         assert 0.05 < lacking[-1].mean() < 0.3
     whole = np.array([[not row[parcel == p].any() for p in range(333)] for row in lacking])
     sizes = np.bincount(parcel)
-    assert whole[:, sizes > 1].any(0).all() and not whole.all(1).any()
+    assert whole[:, sizes > 1].any(0).all()
+    assert not whole.all(1).any()
 
 
 def test_dot_is_the_matrix_product():
@@ -186,10 +196,12 @@ def test_dot_is_the_matrix_product():
 
 def test_split_leaves_one_subject_out(dataset):
     split = splits.builtin("synthetic-words-v1")
-    assert split.unit == "subject" and split.average == ()
+    assert split.unit == "subject"
+    assert split.average == ()
     for subject in dataset.subjects:
         (fold,) = split.for_subject(subject)
-        assert fold.name == subject and fold.test == (subject,)
+        assert fold.name == subject
+        assert fold.test == (subject,)
         assert sorted(fold.train) == [s for s in dataset.subjects if s != subject]
         assert splits.guard(split, dataset, subject) == ()
 
@@ -214,5 +226,8 @@ def test_plain_ridge_lands_near_the_published_range_and_permuted_pairs_at_chance
         greater = (r > own[..., None]).sum(-1)
         right = own[:, :, None] + own[:, None] > r + r.transpose(0, 2, 1)
         scores[name] = (greater < 1).mean(), (greater < 5).mean(), right[:, *np.triu_indices(180, 1)].mean()
-    assert 0.02 < scores["true"][0] < 0.08 and 0.09 < scores["true"][1] < 0.20 and 0.76 < scores["true"][2] < 0.88
-    assert scores["permuted"][1] < 0.06 and 0.4 < scores["permuted"][2] < 0.6
+    assert 0.02 < scores["true"][0] < 0.08
+    assert 0.09 < scores["true"][1] < 0.20
+    assert 0.76 < scores["true"][2] < 0.88
+    assert scores["permuted"][1] < 0.06
+    assert 0.4 < scores["permuted"][2] < 0.6

@@ -91,7 +91,7 @@ def test_batches_hold_a_word_once_and_every_row_is_used(counts, size):
 
 def test_network_of_the_paper_has_its_sizes():
     with torch.device("meta"):
-        trunk = net.base_trunk(65_730, Brain2WordParams().hidden, 0.4)
+        trunk = net.base_trunk(65_730, Brain2WordParams().hidden)
     weights = [p.numel() for name, p in trunk.named_parameters() if p.ndim == 2]
     assert weights == [65_730 * 2000, 2000 * 200]
     norms = [m for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm1d)]
@@ -113,7 +113,7 @@ def test_glorot_uniform_and_zero_bias():
     ("heads", "has"), [("combined", (True, True)), ("classification", (False, True)), ("regression", (True, False))]
 )
 def test_heads(heads, has, chained):
-    network = net.Network(torch.nn.Identity(), 5, 3, 4, heads, chained, 0.4).eval()
+    network = net.Network(torch.nn.Identity(), 5, 3, 4, heads, chained).eval()
     vector, logits = network(torch.randn(6, 5))
     assert (vector is not None, logits is not None) == has
     assert vector is None or vector.shape == (6, 3)
@@ -137,13 +137,13 @@ def test_rate_falls_at_epochs_9_19_and_the_best_checkpoint_is_restored():
     handle = register_optimizer_step_post_hook(watch)
     try:
         params = Brain2WordParams(epochs=25, patience=100)
-        log = net.fit(network, data, data, params, np.random.default_rng(0), True)
+        log = net.fit(network, data, data, params, np.random.default_rng(0))
     finally:
         handle.remove()
     losses = [row[2] for row in log]
     np.testing.assert_allclose(rates, [1e-3] * 9 + [3e-4] * 10 + [9e-5] * 6, rtol=1e-6)
     with torch.no_grad():
-        assert net.loss(network.eval(), data, params).item() == pytest.approx(min(losses))
+        assert net.losses(network.eval(), data)["vector"].item() == pytest.approx(min(losses))
 
 
 def test_early_stopping_waits_for_patience(tmp_path):

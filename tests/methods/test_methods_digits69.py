@@ -5,7 +5,7 @@ import pytest
 from scipy.io import loadmat
 
 from benchmark.api import Responses, Stimuli, TrainSet
-from methods.ridge import Ridge
+from methods.ridge import Ridge, RidgeParams
 from methods.shuffled import Shuffled
 
 
@@ -24,9 +24,9 @@ def digits(test_data):
     return train, *side("Test", "test")
 
 
-def scores(cls, digits, seed):
+def scores(cls, digits, seed, params=None):
     train, fmri, truth = digits
-    method = cls()
+    method = cls(params)
     method.train(train, seed=seed, device="cpu", workdir=None)
     images = method.predict(fmri).images
     r = np.corrcoef(truth.images.reshape(10, -1), images.reshape(10, -1))[:10, 10:]
@@ -44,4 +44,11 @@ def test_shuffled_is_at_chance(digits):
     two_way = [scores(Shuffled, digits, seed)[0] for seed in range(5)]
     assert all(0.38 <= value <= 0.66 for value in two_way)
     assert 0.44 <= np.mean(two_way) <= 0.56
-    assert np.std(two_way) > 0
+
+
+def test_shuffled_is_at_chance_on_average_when_it_cannot_shrink_to_the_mean(digits):
+    # The penalty chosen on permuted pairs is the largest, so the control above predicts nearly the mean.
+    params = RidgeParams(penalties=(1.0,))
+    two_way = [scores(Shuffled, digits, seed, params)[0] for seed in range(40)]
+    assert np.std(two_way) > 0.03
+    assert 0.44 <= np.mean(two_way) <= 0.56

@@ -123,14 +123,35 @@ def test_reversed_prediction_is_zero_and_one_item_is_refused(function):
 
 
 @pytest.mark.parametrize("function", BOTH)
-@pytest.mark.parametrize("factor", [1e-300, 1e-30, 1e30, 1e300])
+@pytest.mark.parametrize("factor", [1e-300, 1e-37, 1e-30, 1e30, 3e37, 1e300])
 def test_extreme_scales_change_nothing(function, factor):
     true, predicted = sample("plain", np.random.default_rng(1))
     expected = function(true, predicted)
     np.testing.assert_array_equal(function(true * factor, predicted), expected)
-    if 1e-38 < factor < 1e38:
+    if 1e-38 < factor < 1e38:  # the range of float32
         single = function((true * factor).astype(np.float32), predicted.astype(np.float32))
         np.testing.assert_array_equal(single, function(true.astype(np.float32), predicted.astype(np.float32)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("function", BOTH)
+@pytest.mark.parametrize("step", [2.0**-145, 2.0**127])
+def test_the_ends_of_the_range_of_float32(function, step):
+    rng = np.random.default_rng(0)
+    true, predicted = rng.choice(np.array([-1, 1], np.float32), (2, 40, 50), p=[0.9, 0.1])
+    expected = function(true, predicted)
+    np.testing.assert_array_equal(function(true * np.float32(step), predicted * np.float32(step)), expected)
+
+
+@pytest.mark.parametrize("function", BOTH)
+def test_a_mean_that_dwarfs_the_deviations_is_taken_out_exactly(function):
+    rng = np.random.default_rng(0)
+    # a step of float32 at 10,000 is .001, and the mean lies between two steps
+    true, predicted = (1e4 + 2**-10 * rng.choice([-1, 0, 2], (200, 400), p=[0.1, 0.6, 0.3]) for _ in range(2))
+    true, predicted = true.astype(np.float32), predicted.astype(np.float32)
+    np.testing.assert_array_equal(
+        function(true, predicted), function(true.astype(np.float64), predicted.astype(np.float64))
+    )
 
 
 def test_pairwise_is_symmetric_in_the_roles_and_two_way_is_not():

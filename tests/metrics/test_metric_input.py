@@ -95,7 +95,7 @@ def cases():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("metric", "place", "change"), cases())
+@pytest.mark.parametrize(("metric", "place", "change"), list(cases()))
 def test_bad_input_is_refused_in_one_sentence(metric, place, change):
     given = arguments(metric)
     metric.function(*given, **options(metric))  # good as it is
@@ -136,7 +136,7 @@ def test_float16_sums_do_not_overflow(name):
     )
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", list(METRICS.values()), ids=list(METRICS))
 def test_inputs_are_left_as_they_were(metric):
     given = arguments(metric)
     before = [x.copy() for x in given]

@@ -127,6 +127,9 @@ def test_equal_candidates_tie_exactly(kind, dtype):
     same = (candidates == candidates[0]).all(axis=1)
     assert len(np.unique(scores[:, same], axis=1).T) == 1
     np.testing.assert_allclose(top1(scores, np.arange(101)), np.where(same, 1 / same.sum(), 1))
+    for n, n_candidates in ((1, 7), (3, 7), (5, 103), (7, 13)):  # a plain product differs by position here
+        alike = np.repeat(candidates[:1], n_candidates, axis=0)
+        assert (np.ptp(similarity(rng.standard_normal((n, 333)).astype(dtype), alike, kind), axis=1) == 0).all()
     constant = similarity(np.repeat(candidates[:1], 101, axis=0), candidates, kind)
     assert mid_rank(constant, np.arange(101)).mean() == 51
     assert (similarity(np.zeros((1, 333)), candidates, kind) == 0).all()

@@ -97,6 +97,16 @@ def test_a_centre_rounded_to_another_precision_is_still_the_centre():
     assert (cosine_centred(true, np.repeat(centre[None].astype(np.float32), 5, axis=0), centre) == 0).all()
 
 
+def test_a_constant_up_to_float64_rounding_has_zero_variance():
+    true = np.random.default_rng(0).standard_normal((6, 1))
+    predicted = np.array([[0.3], [0.1 * 3], [0.3], [0.1 + 0.2], [0.3], [0.3]])
+    assert np.ptp(predicted) > 0
+    assert pearson_dim(true, predicted).tolist() == [0]
+    assert r2(predicted, true).tolist() == [0]
+    assert vectors.zero_variance_dimensions(true, predicted).tolist() == [True]
+    assert abs(pearson_dim(true, 0.3 + 1e-10 * true)[0]) > 0.99
+
+
 def test_vectors_of_zeros_have_cosine_zero_and_are_counted():
     true = np.eye(3)
     predicted = np.array([[1.0, 0, 0], [0, 0, 0], [0, 0, 1]])

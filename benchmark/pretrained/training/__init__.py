@@ -1,1 +1,1 @@
-"""Training of the ``mini`` models on scenes that no built-in dataset shows; see ``python -m benchmark.pretrained.training``."""
+"""Training of the ``mini`` models, ``python -m benchmark.pretrained.training``, on scenes that no dataset shows."""

@@ -16,7 +16,14 @@ from benchmark.data import scenes as worlds
 from benchmark.pretrained import clip
 from benchmark.pretrained.training.common import Batch, Settings, held_out
 
-DEFAULTS = Settings(steps=2000, batch=128, rate=2e-3, seed=2101, warmup=150)
+ABOUT = """
+open_clip's `CLIP` class at a small size: picture 64 x 64, 1 + 64 image tokens, 26 text tokens, 96 columns. Two things
+differ from the published models: a stem of convolutions cuts the picture into patches (with the usual one, a tower
+this small named 24 % of the shapes after 535 steps), and text is read word by word and in both directions. During
+training, read-outs of the objects help; they are dropped. The strip shows, below each scene, the caption that the model
+picks among those of 300 scenes.
+"""
+DEFAULTS = Settings(steps=800, batch=128, rate=2e-3, seed=2101, warmup=150)
 _GRID = 8
 _LENGTH = 26
 
@@ -30,6 +37,7 @@ def config() -> dict[str, Any]:
             "vision_cfg": {"image_size": 64, "patch_size": 64 // _GRID, "layers": 4, "width": 96, "head_width": 32},
             "text_cfg": text | {"no_causal_mask": True},
         },
+        "stem": [24, 56],
         "words": words,
         "mean": [0.45, 0.45, 0.45],
         "std": [0.25, 0.25, 0.25],
@@ -41,7 +49,7 @@ class Trainee(torch.nn.Module):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        self.model = clip.build(config["architecture"])
+        self.model = clip.build(config["architecture"], config["stem"])
         self.words = clip.WordTokeniser(config["words"], config["architecture"]["text_cfg"]["context_length"])
         self.mean, self.std, self.size = config["mean"], config["std"], 64
         width = config["architecture"]["embed_dim"]
@@ -75,14 +83,15 @@ def loss(module: Trainee, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]
         out = module.holds(state)
         held = held + 8 * functional.binary_cross_entropy_with_logits(out[:, :64], pairs)
         held = held + 0.5 * functional.cross_entropy(out[:, 64:], ground)
-    covered = _cover_loss(module.covers(tokens[:, 1:]), batch.scenes)
+    covered = cover_loss(module.covers(tokens[:, 1:]), batch.scenes)
     with torch.no_grad():
         hit = (logits.argmax(1) == torch.arange(len(logits))).float().mean()
     values = {"contrast": contrast.item(), "held": held.item(), "covered": covered.item(), "batch_top1": hit.item()}
-    return contrast + 0.5 * held + 0.5 * covered, values
+    return contrast + 0.5 * held + covered, values
 
 
-def _cover_loss(out: torch.Tensor, scenes: worlds.Scenes) -> torch.Tensor:
+def cover_loss(out: torch.Tensor, scenes: worlds.Scenes) -> torch.Tensor:
+    """Return the loss of reading off the covering object from every image token, (n, 64, 9 + 8 + 2)."""
     slot = _covering(scenes)
     rows = np.arange(len(scenes))[:, None]
     shape = torch.from_numpy(np.where(slot < 0, 8, scenes.shape[rows, slot])).flatten()
@@ -112,6 +121,13 @@ def one_caption(scenes: worlds.Scenes, rng: np.random.Generator) -> list[str]:
     return [several[rng.integers(len(several))] for several in worlds.captions(scenes, rng)]
 
 
+def words(model: clip.Clip, images: np.ndarray) -> list[str]:
+    """Return, for every picture, the caption it picks among those of the last 300 held-out scenes of the card."""
+    captions = one_caption(held_out(400)[0].take(slice(100, None)), np.random.default_rng(0))
+    best = (model.encode_image(images) @ model.encode_text(captions).T).argmax(1)
+    return [captions[i] for i in best]
+
+
 def export(module: Trainee) -> dict[str, torch.Tensor]:
     return module.model.state_dict()
 
@@ -126,7 +142,7 @@ def evaluate(module: Trainee, rng: np.random.Generator) -> dict[str, float]:
 
 
 def retrieval(images: np.ndarray, texts: np.ndarray, captions: list[str], pool: int = 300) -> dict[str, float]:
-    """Return caption top-1 in pools of 300 and two-way accuracy; an identical caption counts as a hit, a tie as a half."""
+    """Return caption top-1 in pools of 300 and two-way accuracy; an identical caption is a hit, a tie a half."""
     top, two = [], []
     for start in range(0, len(captions) - pool + 1, pool):
         rows = slice(start, start + pool)

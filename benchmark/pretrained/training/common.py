@@ -16,6 +16,7 @@ import copy
 import csv
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ class Batch:
 
 
 def draw(seed: int, step: int, size: int, progress: float = 0.0) -> Batch:
-    """Draw a step's batch; it depends on seed and step alone, so that a resumed training sees what it would have seen."""
+    """Draw a step's batch; it depends on seed and step alone, so a resumed training sees what it would have seen."""
     rng = np.random.default_rng([seed, step])
     scenes = worlds.sample(rng, size, pool="pretrain")
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -82,7 +83,7 @@ def draw(seed: int, step: int, size: int, progress: float = 0.0) -> Batch:
 
 
 def held_out(n: int, seed: int = 990_000) -> tuple[worlds.Scenes, np.ndarray]:
-    """Return scenes, and their pictures, for measuring a pretrained model: the pretrain pool, seeds that no training uses."""
+    """Return scenes and pictures for measuring a model: the pretrain pool, from a seed that no training uses."""
     scenes = worlds.sample(np.random.default_rng([seed, 7, 7]), n, pool="pretrain")
     return scenes, worlds.render(scenes)
 
@@ -217,7 +218,7 @@ def _groups(module: torch.nn.Module, weight_decay: float) -> list[dict]:
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
     rise = min(1.0, (step + 1) / warmup)
-    return rise * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 @torch.no_grad()
