@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -88,7 +89,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         method = instantiate(resolve(job.method), job.params)
         report(f"train{name}")
         with stopwatch(seconds, "train"):
-            method.train(train, seed=job.spec.seed, device=device, workdir=workdir)
+            method.train(train, seed=fold_seed(job.spec, fold.name), device=device, workdir=workdir)
         report(f"predict{name}")
         truth = {"truth": prepare.truth(fold)} if getattr(method, "oracle", False) else {}
         with stopwatch(seconds, "predict"):
@@ -125,6 +126,12 @@ def score(job: Job, report: Report) -> dict[str, Any]:
         table, summary = scoring.score(parts, job.tracks, metrics)
         scoring.write(job.scratch, table, summary, job.options["score_id"])
     return {"seconds": seconds}
+
+
+def fold_seed(spec: RunSpec, fold: str) -> int:
+    """Return the seed a method gets: other draws for another subject or fold, the same for every method."""
+    place = zlib.crc32(f"{spec.subject}/{fold}".encode())
+    return int(np.random.SeedSequence([spec.seed, place]).generate_state(1)[0]) >> 1
 
 
 def use_device(device: str, threads: int) -> str:

@@ -19,7 +19,6 @@ from typing import Any
 import filelock
 import numpy as np
 
-from benchmark.data.files import write_atomic
 from benchmark.errors import BenchError
 
 FOLDER = "features"
@@ -255,7 +254,9 @@ def _append(path: Path, label: Label, keys: list[bytes], output: np.ndarray) -> 
         raise BenchError(f"{what}: features are too large for float16, store them as float32")
     if not (path / "shelf.json").exists():
         content = {"label": asdict(label), "shape": rows.shape[1:]}
-        write_atomic(path / "shelf.json", json.dumps(content, indent=1).encode())
+        part = path / "shelf.json.part"
+        part.write_text(json.dumps(content, indent=1))
+        os.replace(part, path / "shelf.json")
     shape = _meta(path)[1]
     if rows.shape[1:] != shape:
         raise BenchError(f"{what}: features of shape {rows.shape[1:]}, expected {shape} as in the cache")

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.errors import BenchError
 
-__all__ = ["noise_schedule", "resize", "sample", "seeded_noise", "with_coordinates"]
+__all__ = ["guided", "noise_schedule", "prepare_tokens", "resize", "sample", "seeded_noise", "with_coordinates"]
 
 
 def noise_schedule(prediction_type: str = "epsilon"):
@@ -58,6 +58,29 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
     x = functional.resize(x, [size, size], interpolation=functional.InterpolationMode.BICUBIC, antialias=True)
     return x.permute(0, 2, 3, 1).numpy()
+
+
+def prepare_tokens(tokens: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """Return what the UNet attends to: the tokens (n, l, d) themselves, as published, or with positions (l, d) added.
+
+    The mini CLIP's tokens hardly say where in the picture they come from; the mini UNet learns a vector per token for it.
+    Tokens of unit norm are brought to unit variance first.
+    """
+    return tokens if positions is None else tokens * tokens.shape[-1] ** 0.5 + positions
+
+
+def guided(unet: torch.nn.Module, tokens: torch.Tensor, empty: torch.Tensor, guidance: float):
+    """Return classifier-free guidance of a UNet, u + guidance (c - u); tokens (n, l, d), empty ones (1, l, d)."""
+
+    def predict(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        x = with_coordinates(x, unet.config.in_channels)
+        if guidance == 1:
+            return unet(x, timestep, tokens).sample
+        both = torch.cat([empty.expand_as(tokens), tokens])
+        without, conditioned = unet(torch.cat([x, x]), timestep, both).sample.chunk(2)
+        return without + guidance * (conditioned - without)
+
+    return predict
 
 
 @torch.no_grad()

@@ -349,7 +349,7 @@ class _Noise:
 
 
 def mixture_parameters(mixture: torch.Tensor):
-    """Split output channels (n, 10 k, h, w) into logits (n, k, h, w) and means, log scales, coefficients (n, 3, k, h, w)."""
+    """Split channels (n, 10 k, h, w) into logits (n, k, h, w) and means, log scales, coefficients (n, 3, k, h, w)."""
     k = mixture.shape[1] // 10
     n, _, h, w = mixture.shape
     means, log_scales, coefficients = mixture[:, k:].reshape(n, 3, 3 * k, h, w).split(k, dim=2)
@@ -357,7 +357,7 @@ def mixture_parameters(mixture: torch.Tensor):
 
 
 def mixture_loss(mixture: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return the negative log likelihood of pictures x (n, 3, h, w) in [-1, 1] (256 levels), nats a value, shape (n,)."""
+    """Return the negative log likelihood, nats a value, shape (n,), of pictures (n, 3, h, w) in [-1, 1]."""
     logits, means, log_scales, coefficients = mixture_parameters(mixture)
     target = x[:, :, None]
     red, green = target[:, :1], target[:, 1:2]

@@ -37,8 +37,8 @@ MINI: dict[str, Any] = {
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
     """Return diffusers' UNet with a text and an image transformer at every attention, with random weights.
 
-    Since 2023 diffusers' blocks pass ``encoder_attention_mask`` to every transformer, which its dual transformer does not
-    take (diffusers issue 13651); here it does, and a stream of weight zero is not computed.
+    Since 2023 diffusers' blocks pass ``encoder_attention_mask`` to every transformer, which its dual transformer does
+    not take (diffusers issue 13651); here it does, and a stream of weight zero is not computed.
     """
     from diffusers import UNet2DConditionModel
     from diffusers.models.transformers.dual_transformer_2d import DualTransformer2DModel
@@ -204,21 +204,10 @@ class Versatile:
             begin = None
             if start is not None:
                 begin = self._tensor(self.kl.encode(diffusion.resize(start[rows], size)))
-            predict = self._guided(tokens, empty, guidance)
+            predict = diffusion.guided(self.unet, tokens, empty, guidance)
             latents = diffusion.sample(predict, noise, begin, self.scheduler, strength, steps)
             parts.append(self.kl.decode(latents.float()))
         return np.concatenate(parts)
-
-    def _guided(self, tokens: torch.Tensor, empty: torch.Tensor, guidance: float):
-        def predict(x, timestep):
-            x = diffusion.with_coordinates(x, self.unet.config.in_channels)
-            if guidance == 1:
-                return self.unet(x, timestep, tokens).sample
-            both = torch.cat([empty.expand_as(tokens), tokens])
-            without, conditioned = self.unet(torch.cat([x, x]), timestep, both).sample.chunk(2)
-            return without + guidance * (conditioned - without)
-
-        return predict
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.as_tensor(values).to(self.device, self.unet.dtype)

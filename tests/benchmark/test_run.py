@@ -187,7 +187,7 @@ def test_a_stop_keeps_finished_runs_and_leaves_nothing_half(tiny, tmp_path):
 def test_fail_fast_stops_after_the_first_failure(bench, tiny, tmp_path):
     code, _, _ = bench(
         "run", "--dataset", "tiny", "--data", tiny, "--plugin", BAD, "--method", "raises,fine", "--fail-fast",
-        "--subject", "S1", "--json", "out.json",
+        "--jobs", 1, "--subject", "S1", "--json", "out.json",
     )  # fmt: skip
     assert code == 1
     assert set(statuses(tmp_path / "out.json")) == {("raises", "embedding")}

@@ -105,7 +105,7 @@ class HungryChild(_Space):
     name = "hungry-child"
 
     def train(self, train, *, seed, device, workdir):
-        code = "import time; a = bytearray(b'x') * (2 << 30); time.sleep(60)"
+        code = "import time\na = []\nwhile True: a.append(bytearray(b'x') * (16 << 20)); time.sleep(0.02)"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

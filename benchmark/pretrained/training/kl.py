@@ -1,4 +1,4 @@
-"""Training of the ``mini`` KL autoencoder: absolute and squared error, errors of edges, and a weak pull to a unit normal."""
+"""Training of the ``mini`` KL autoencoder: errors of pixels and of edges, and a weak pull to a unit normal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of the ``mini`` Versatile Diffusion on the latents of the mini autoencoder and the tokens of the mini CLIP."""
+"""Training of the ``mini`` Versatile Diffusion: latents of the mini autoencoder, tokens of the mini CLIP."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from benchmark.pretrained.training.common import Batch, Settings, held_out
 from benchmark.pretrained.training.kl import pixel_correlation
 
 DEFAULTS = Settings(steps=12000, batch=32, rate=1e-3, seed=2131, weight_decay=1e-3, betas=(0.9, 0.99), average=0.999)
-_CHUNK, _CHUNKS, _EVERY = 2048, 20, 120  # scenes a chunk, chunks at most, steps between two new chunks
-_FIRST = 4
+_CHUNK, _FIRST, _CHUNKS, _GROWTH = 2048, 4, 20, 100  # scenes a chunk; chunks at first, at most, growth over a training
 _DROPPED = 0.10
 _IMAGE_ONLY, _TEXT_ONLY = 0.20, 0.25
 _AVERAGED = 1 / 3
@@ -83,26 +82,40 @@ def build(config: dict[str, Any]) -> Trainee:
 def loss(module: Trainee, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
     """Return the squared error of the network's output at random noise levels, mixing weights and captions."""
     rng, n = batch.rng, len(batch.images)
-    step = round(batch.progress * DEFAULTS.steps)
-    inputs = chunk(int(rng.integers(min(_CHUNKS, _FIRST + step // _EVERY))))
-    rows = torch.from_numpy(rng.choice(len(inputs.latents), n, replace=False))
-    latents, image_tokens = inputs.latents[rows].float(), inputs.image_tokens[rows].float()
-    text_tokens = pick_captions(inputs.captions[rows].float(), inputs.n_captions[rows].numpy(), rng)
+    latents, image_tokens, text_tokens = examples(batch)
     tokens = torch.cat([text_tokens, image_tokens], dim=1)
-    dropped = torch.from_numpy(rng.random(n) < _DROPPED)
-    tokens = torch.where(dropped[:, None, None], module.empty, tokens)
     draw = rng.random(n)
     weight = np.where(draw < _IMAGE_ONLY, 0.0, np.where(draw > 1 - _TEXT_ONLY, 1.0, rng.random(n)))
     weight = torch.from_numpy(weight.astype(np.float32))[:, None, None, None]
     versatile.set_conditions(module.model, weight, text_tokens.shape[1], image_tokens.shape[1])
+    return denoising_error(module, latents, tokens, batch)
+
+
+def examples(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return latents, image tokens and text tokens of scenes drawn from a pool that grows while training goes on."""
+    rng, n = batch.rng, len(batch.images)
+    inputs = chunk(int(rng.integers(min(_CHUNKS, _FIRST + int(batch.progress * _GROWTH)))))
+    rows = torch.from_numpy(rng.choice(len(inputs.latents), n, replace=False))
+    text_tokens = pick_captions(inputs.captions[rows].float(), inputs.n_captions[rows].numpy(), rng)
+    return inputs.latents[rows].float(), inputs.image_tokens[rows].float(), text_tokens
+
+
+def denoising_error(
+    module: torch.nn.Module, latents: torch.Tensor, tokens: torch.Tensor, batch: Batch
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Return the mean squared error of v at random noise levels; a tenth of the scenes loses its conditions."""
+    n = len(latents)
+    dropped = torch.from_numpy(batch.rng.random(n) < _DROPPED)
+    tokens = torch.where(dropped[:, None, None], module.empty, tokens)
     scheduler = diffusion.noise_schedule(module.prediction_type)
-    timesteps = torch.from_numpy(rng.integers(scheduler.config.num_train_timesteps, size=n))
+    timesteps = torch.from_numpy(batch.rng.integers(scheduler.config.num_train_timesteps, size=n))
     noise = torch.randn(latents.shape, generator=batch.generator)
-    noised = diffusion.with_coordinates(scheduler.add_noise(latents, noise, timesteps), module.model.config.in_channels)
+    noised = scheduler.add_noise(latents, noise, timesteps)
+    noised = diffusion.with_coordinates(noised, module.model.config.in_channels)
     target = scheduler.get_velocity(latents, noise, timesteps)
     error = (module.model(noised, timesteps, tokens).sample - target).square().mean((1, 2, 3))
-    late = timesteps >= 500
-    values = {"error_noisy": error[late].mean().item(), "error_clear": error[~late].mean().item()}
+    noisy = timesteps >= 500
+    values = {"error_noisy": error[noisy].mean().item(), "error_clear": error[~noisy].mean().item()}
     return error.mean(), values
 
 
