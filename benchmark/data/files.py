@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +47,26 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], None] | bytes) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_folder_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder beside its place and move it there whole; do nothing where it is already there.
+
+    Two processes may do so at once: the first one's folder stays.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        write(temporary)
+        os.rename(temporary, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_json(path: Path) -> Any:

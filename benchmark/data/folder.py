@@ -86,7 +86,7 @@ def load(root: Path | str, cache: Path) -> Dataset:
             embeddings={name: read_array(root, file) for name, file in parts.get("embeddings", {}).items()},
             attributes={name: read_array(root, file) for name, file in parts.get("attributes", {}).items()},
         ),
-        load_subject=partial(_load_subject, root, header, ids),
+        load_subject=partial(load_subject, root, header, ids),
         roi_names=tuple(dict.fromkeys(rois)),
         nan_voxels=header.get("nan_voxels", "error"),
         tags=tuple(header.get("tags", ())),
@@ -422,7 +422,18 @@ def _images(root: Path, name: str, table: Table, digests: Mapping[str, str], cac
     return read_array(store, file)
 
 
-def _load_subject(root: Path, header: Mapping[str, Any], ids: np.ndarray, subject: str) -> SubjectData:
+def load_subject(root: Path, header: Mapping[str, Any], ids: np.ndarray, subject: str) -> SubjectData:
+    """Return one subject of a folder dataset, its responses memory-mapped.
+
+    Parameters
+    ----------
+    root : Path
+    header : mapping
+        Content of ``dataset.json``.
+    ids : ndarray of shape (n,), str
+        Ids of the stimulus table, in its order.
+    subject : str
+    """
     if subject not in header["subjects"]:
         raise BenchError(
             f"unknown subject {subject!r} of dataset {header['name']}, {nearest(subject, header['subjects'])}"

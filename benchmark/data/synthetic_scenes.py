@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -20,6 +15,8 @@ from benchmark.api import Stimuli
 from benchmark.data import scenes as sc
 from benchmark.data import voxels
 from benchmark.data.base import Dataset, SubjectData
+from benchmark.data.files import write_folder_once
+from benchmark.data.folder import load_subject as read_subject
 from benchmark.errors import BenchError
 
 NAME = "synthetic-scenes"
@@ -54,7 +51,7 @@ def load(root: Path | None, cache: Path, seed: int = 0) -> Dataset:
     fingerprint = _fingerprint(seed)
     # The fingerprint in the name: data of other constants are never taken for these.
     folder = Path(cache) / f"{NAME}-{VERSION}-seed{seed}-{fingerprint[:8]}"
-    _write_once(folder, partial(_write_stimuli, seed=seed))
+    write_folder_once(folder, partial(_write_stimuli, seed=seed))
     header = json.loads((folder / "dataset.json").read_text("utf-8"))
     files = header["stimuli"]
     stimuli = Stimuli(
@@ -78,9 +75,10 @@ def load(root: Path | None, cache: Path, seed: int = 0) -> Dataset:
 
 def generate(folder: Path, seed: int, subjects: tuple[str, ...] = SUBJECTS) -> None:
     """Write the dataset as a folder dataset, all its subjects at once, into a folder that does not exist yet."""
-    _write_once(Path(folder), partial(_write_stimuli, seed=seed))
+    folder = Path(folder)
+    write_folder_once(folder, partial(_write_stimuli, seed=seed))
     for subject in subjects:
-        _write_once(Path(folder) / subject, partial(_write_subject, folder=Path(folder), subject=subject, seed=seed))
+        write_folder_once(folder / subject, partial(_write_subject, folder=folder, subject=subject, seed=seed))
 
 
 def stimulus_ids() -> np.ndarray:
@@ -179,24 +177,6 @@ def _one_thread():
     return threadpool_limits(1)
 
 
-def _write_once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside its place and move it there whole; do nothing where it is already there."""
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        write(temporary)
-        temporary.chmod(0o755)
-        os.rename(temporary, folder)
-    except OSError:
-        # Another process was first: its folder is the same to the byte.
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -204,22 +184,8 @@ def _load_subject(folder: Path, seed: int, subject: str) -> SubjectData:
     if subject not in SUBJECTS:
         raise BenchError(f"{NAME}: no subject {subject!r}; expected one of {', '.join(SUBJECTS)}")
     place = folder / subject
-    _write_once(place, partial(_write_subject, folder=folder, subject=subject, seed=seed))
-    with (place / "trials.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    row_of = {name: i for i, name in enumerate(stimulus_ids())}
-    with np.load(place / "rois.npz") as file:
-        rois = {name: file[name] for name in file.files}
-    return SubjectData(
-        responses=np.load(place / "responses.npy", mmap_mode="r"),
-        stimulus=np.array([row_of[row["stimulus_id"]] for row in rows]),
-        run=np.array([row["run"] for row in rows]),
-        session=np.array([row["session"] for row in rows]),
-        condition=np.full(len(rows), ""),
-        rois=rois,
-        ncsnr=np.load(place / "ncsnr.npy"),
-        space={"shape": np.array(voxels.VOLUME), "coords": np.load(place / "coords.npy")},
-    )
+    write_folder_once(place, partial(_write_subject, folder=folder, subject=subject, seed=seed))
+    return read_subject(folder, json.loads((folder / "dataset.json").read_text("utf-8")), stimulus_ids(), subject)
 
 
 def _fingerprint(seed: int) -> str:

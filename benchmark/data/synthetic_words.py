@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from benchmark.data import folder
 from benchmark.data.base import Dataset
+from benchmark.data.files import write_folder_once
 
 NAME = "synthetic-words"
 VERSION = "1.0"
@@ -81,8 +80,7 @@ def load(root: Path | None, cache: Path, seed: int = 0) -> Dataset:
     fingerprint = _fingerprint(seed)
     # the fingerprint in the name: data of other constants are never taken for these
     directory = Path(cache) / f"{NAME}-{VERSION}-seed{seed}-{fingerprint[:8]}"
-    if not directory.is_dir():
-        _write_once(directory, seed)
+    write_folder_once(directory, partial(generate, seed=seed))
     return dataclasses.replace(folder.load(directory, Path(cache)), fingerprint=fingerprint)
 
 
@@ -305,18 +303,3 @@ def _hierarchy():
 def _fingerprint(seed: int) -> str:
     parts = [NAME, VERSION, dataclasses.asdict(PARAMS), _json("parcels.json"), _json("concepts.json"), seed]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _write_once(directory: Path, seed: int) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=directory.parent))
-    try:
-        generate(temporary, seed)
-        temporary.chmod(0o755)
-        os.rename(temporary, directory)
-    except OSError:
-        # another process was first: its folder is the same to the byte
-        if not directory.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

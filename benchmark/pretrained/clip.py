@@ -55,13 +55,12 @@ class Clip:
         return cls(model, words, size, config["mean"], config["std"], device)
 
     @classmethod
-    def from_full(cls, files: Mapping[str, Path], device: str = "cpu") -> Clip:
-        """Build a published model from its one file, ``ARCHITECTURE/open_clip_model.safetensors``."""
+    def from_full(cls, files: Mapping[str, Path], device: str = "cpu", architecture: str = "ViT-L-14") -> Clip:
+        """Build a published model from its one file, ``open_clip_model.safetensors``."""
         from open_clip.tokenizer import SimpleTokenizer
         from safetensors.torch import load_file
 
-        ((path, place),) = files.items()
-        architecture = Path(path).parts[0]
+        (place,) = files.values()
         with torch.device("meta"):
             model = build(full_config(architecture))
         model.load_state_dict({k: v.float() for k, v in load_file(place).items()}, assign=True)

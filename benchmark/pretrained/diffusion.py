@@ -9,7 +9,8 @@ import torch
 
 from benchmark.errors import BenchError
 
-__all__ = ["guided", "noise_schedule", "prepare_tokens", "resize", "sample", "seeded_noise", "with_coordinates"]
+__all__ = ["centres", "guided", "noise_schedule", "position_waves", "prepare_tokens", "resize", "sample"]
+__all__ += ["seeded_noise", "with_coordinates"]
 
 
 def noise_schedule(prediction_type: str = "epsilon"):
@@ -34,17 +35,28 @@ def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
     return torch.stack(rows) if rows else torch.zeros((0, *shape))
 
 
+def position_waves(places: torch.Tensor) -> torch.Tensor:
+    """Return sines and cosines of places (n, axes) in [0, 1] at wavelengths 1/2, 1, 2 and 4, shape (n, 8 axes)."""
+    phase = 2 * torch.pi * places[:, :, None] * torch.tensor([2.0, 1.0, 0.5, 0.25], device=places.device)
+    return torch.cat([phase.sin(), phase.cos()], dim=2).flatten(1)
+
+
 def with_coordinates(latents: torch.Tensor, channels: int) -> torch.Tensor:
-    """Append row and column coordinates in [-1, 1] where the network has two channels more than the latents."""
+    """Append the waves of every cell's row and column where the network takes that many channels more (mini)."""
     extra = channels - latents.shape[1]
     if extra == 0:
         return latents
-    if extra != 2:
-        raise BenchError(f"a network of {channels} input channels does not fit latents of {latents.shape[1]}")
     n, _, rows, columns = latents.shape
-    y, x = (torch.linspace(-1, 1, k, device=latents.device, dtype=latents.dtype) for k in (rows, columns))
-    grid = torch.stack([y[:, None].expand(rows, columns), x.expand(rows, columns)])
-    return torch.cat([latents, grid.expand(n, -1, -1, -1)], dim=1)
+    waves = position_waves(centres(rows, columns)).T.reshape(-1, rows, columns).to(latents)
+    if extra != len(waves):
+        raise BenchError(f"a network of {channels} input channels does not fit latents of {latents.shape[1]}")
+    return torch.cat([latents, waves.expand(n, -1, -1, -1)], dim=1)
+
+
+def centres(rows: int, columns: int) -> torch.Tensor:
+    """Return row and column of the cells' centres, in picture heights and widths, shape (rows * columns, 2)."""
+    y, x = ((torch.arange(k) + 0.5) / k for k in (rows, columns))
+    return torch.cartesian_prod(y, x)
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -63,8 +75,8 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 def prepare_tokens(tokens: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
     """Return what the UNet attends to: the tokens (n, l, d) themselves, as published, or with positions (l, d) added.
 
-    The mini CLIP's tokens hardly say where in the picture they come from; the mini UNet learns a vector per token for it.
-    Tokens of unit norm are brought to unit variance first.
+    The mini CLIP's tokens hardly say where in the picture they come from; the mini UNet learns a vector per token for
+    it. Tokens of unit norm are brought to unit variance first.
     """
     return tokens if positions is None else tokens * tokens.shape[-1] ** 0.5 + positions
 

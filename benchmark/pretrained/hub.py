@@ -7,9 +7,9 @@ looked up as ``DIR/NAME.safetensors`` (mini) or ``DIR/<path>`` (full, the paths 
 A model's class has two constructors::
 
     from_mini(config, tensors, device="cpu")    config and tensors of the exported files
-    from_full(files, device="cpu")              {path: Path} of every published file
+    from_full(files, device="cpu")              {name in its repository: Path} of every published file
 
-and, if it stands on other models of the table (``parts``), takes those as keyword arguments of the same name.
+and takes the other models that it stands on (``parts``) as keyword arguments of the same name.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class File:
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the table: class, published checkpoint and its files, and the models it stands on."""
+    """A row of the table: class, published files, models it stands on, and what else ``from_full`` is told."""
 
     target: str
-    checkpoint: str = ""
     files: tuple[File, ...] = ()
     parts: tuple[str, ...] = ()
+    architecture: str = ""
 
 
 def _hub(folder: str, repository: str, **sizes: str) -> tuple[File, ...]:
@@ -75,7 +75,7 @@ def _hub(folder: str, repository: str, **sizes: str) -> tuple[File, ...]:
 
 def _clip(architecture: str, repository: str, size: str) -> Model:
     files = _hub(architecture, repository, **{"open_clip_model.safetensors": size})
-    return Model("benchmark.pretrained.clip:Clip", f"{architecture} ({repository})", files)
+    return Model("benchmark.pretrained.clip:Clip", files, architecture=architecture)
 
 
 _SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -90,7 +90,6 @@ MODELS: dict[str, Model] = {
     "clip-g14": _clip("ViT-bigG-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "10.2 GB"),
     "vdvae": Model(
         "benchmark.pretrained.vdvae:VDVAE",
-        "VDVAE ImageNet-64",
         (
             File(
                 _VDVAE,
@@ -101,7 +100,6 @@ MODELS: dict[str, Model] = {
     ),
     "kl": Model(
         "benchmark.pretrained.kl:KLAutoencoder",
-        "KL-f8 autoencoder of Stable Diffusion 1",
         _hub(
             "stable-diffusion-v1-5",
             _SD,
@@ -110,7 +108,6 @@ MODELS: dict[str, Model] = {
     ),
     "versatile": Model(
         "benchmark.pretrained.versatile:Versatile",
-        "Versatile Diffusion four-flow v1.0",
         _hub(
             "versatile-diffusion",
             _VD,
@@ -125,24 +122,18 @@ MODELS: dict[str, Model] = {
     ),
     "img2img": Model(
         "benchmark.pretrained.img2img:Img2Img",
-        "Stable Diffusion 1.5",
         _hub(
             "stable-diffusion-v1-5",
             _SD,
             **{
                 "unet/config.json": "1 kB",
                 "unet/diffusion_pytorch_model.safetensors": "3.44 GB",
-                "text_encoder/config.json": "1 kB",
-                "text_encoder/model.safetensors": "492 MB",
-                "tokenizer/vocab.json": "1 MB",
-                "tokenizer/merges.txt": "0.5 MB",
             },
         ),
-        ("kl",),
+        ("clip", "kl"),
     ),
     "captioner": Model(
         "benchmark.pretrained.captioner:Captioner",
-        "BLIP image captioning large",
         _hub(
             "blip-image-captioning-large",
             _BLIP,
@@ -180,7 +171,9 @@ def load(name: str, profile: str, weights: str | Path | None = None, device: str
     paths = files(name, profile, weights)
     try:
         if profile == "full":
-            return kind.from_full(paths, device=device, **parts)
+            named = {file.name or file.path: paths[file.path] for file in row.files}
+            told = {"architecture": row.architecture} if row.architecture else {}
+            return kind.from_full(named, device=device, **told, **parts)
         from safetensors.torch import load_file
 
         config = json.loads(paths[f"{name}.json"].read_text("utf-8"))["config"]

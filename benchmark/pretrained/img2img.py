@@ -29,7 +29,10 @@ def build(config: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def text_flow(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the text-only UNet inside a dual-guided one (its stream 1): what text weight 1 computes."""
+    """Return the text-only UNet inside a dual-guided one (its stream 1): what text weight 1 computes.
+
+    Token positions, where there are any, stay as they are: those of the text come first.
+    """
     return {
         name.replace(".transformers.1.", "."): value
         for name, value in tensors.items()
@@ -47,8 +50,9 @@ class Img2Img:
         Its text tower is the text encoder (Stable Diffusion 1 took OpenAI's ViT-L/14 as it is).
     kl : KLAutoencoder
     prediction_type : {"epsilon", "v_prediction"}
-    projected : bool
-        Whether the UNet was trained on projected, normalised text tokens (mini) or on the text tower's last states.
+    positions : Tensor of shape (tokens, width), optional
+        With positions (mini) the UNet attends to projected, normalised tokens, see :func:`diffusion.prepare_tokens`;
+        without (published) to the text tower's last states.
     device : str
     """
 
@@ -58,11 +62,12 @@ class Img2Img:
         clip: Clip,
         kl: KLAutoencoder,
         prediction_type: str = "epsilon",
-        projected: bool = False,
+        positions: torch.Tensor | None = None,
         device: str = "cpu",
     ) -> None:
         self.unet = unet.eval().requires_grad_(False).to(device)
-        self.clip, self.kl, self.projected, self.device = clip, kl, projected, device
+        self.clip, self.kl, self.device = clip, kl, device
+        self.positions = None if positions is None else positions.detach().to(device)
         self.scheduler = diffusion.noise_schedule(prediction_type)
 
     @classmethod
@@ -71,8 +76,10 @@ class Img2Img:
     ) -> Img2Img:
         """Build the ``mini`` model from its json's ``config`` and its tensors."""
         unet = build(config["unet"])
-        unet.load_state_dict({k: v.float() for k, v in tensors.items()})
-        return cls(unet, clip, kl, config["prediction_type"], True, device)
+        tensors = {name: value.float() for name, value in tensors.items()}
+        positions = tensors.pop("token_positions")
+        unet.load_state_dict(tensors)
+        return cls(unet, clip, kl, config["prediction_type"], positions, device)
 
     @classmethod
     def from_full(cls, files: Mapping[str, Path], device: str = "cpu", *, clip, kl) -> Img2Img:
@@ -85,13 +92,14 @@ class Img2Img:
         dtype = torch.float16 if str(device).startswith("cuda") else torch.float32
         tensors = load_file(files["unet/diffusion_pytorch_model.safetensors"])
         unet.load_state_dict({k: v.to(dtype) for k, v in tensors.items()}, assign=True)
-        return cls(unet, clip, kl, "epsilon", False, device)
+        return cls(unet, clip, kl, "epsilon", device=device)
 
     @torch.no_grad()
     def tokens(self, captions: Sequence[str]) -> torch.Tensor:
         """Return what the UNet attends to for each caption, shape (n, tokens, width)."""
-        if self.projected:
-            return torch.from_numpy(self.clip.text_tokens(captions))
+        if self.positions is not None:
+            tokens = torch.from_numpy(self.clip.text_tokens(captions)).to(self.device)
+            return diffusion.prepare_tokens(tokens, self.positions)
         ids = pad_with_end(self.clip.tokenise(list(captions))).to(self.clip.device)
         # Before the projection: the states that the last layer norm gives.
         caught: list[torch.Tensor] = []

@@ -20,7 +20,7 @@ __all__ = ["MINI", "Versatile", "build", "merge_flows", "set_conditions"]
 MINI: dict[str, Any] = {
     "unet": {
         "sample_size": 16,
-        "in_channels": 6,  # latents and two coordinates
+        "in_channels": 20,  # latents and waves of the position
         "out_channels": 4,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
@@ -102,6 +102,8 @@ class Versatile:
     clip : Clip
     kl : KLAutoencoder
     prediction_type : {"epsilon", "v_prediction"}
+    positions : Tensor of shape (text tokens + image tokens, width), optional
+        See :func:`diffusion.prepare_tokens`.
     device : str
     """
 
@@ -111,9 +113,11 @@ class Versatile:
         clip: Clip,
         kl: KLAutoencoder,
         prediction_type: str = "epsilon",
+        positions: torch.Tensor | None = None,
         device: str = "cpu",
     ) -> None:
         self.unet = unet.eval().requires_grad_(False).to(device)
+        self.positions = None if positions is None else positions.detach().to(device)
         self.clip, self.kl, self.device = clip, kl, device
         self.scheduler = diffusion.noise_schedule(prediction_type)
 
@@ -123,8 +127,10 @@ class Versatile:
     ) -> Versatile:
         """Build the ``mini`` model from its json's ``config`` and its tensors."""
         unet = build(config["unet"])
-        unet.load_state_dict({k: v.float() for k, v in tensors.items()})
-        return cls(unet, clip, kl, config["prediction_type"], device)
+        tensors = {name: value.float() for name, value in tensors.items()}
+        positions = tensors.pop("token_positions")
+        unet.load_state_dict(tensors)
+        return cls(unet, clip, kl, config["prediction_type"], positions, device)
 
     @classmethod
     def from_full(cls, files: Mapping[str, Path], device: str = "cpu", *, clip, kl) -> Versatile:
@@ -140,7 +146,7 @@ class Versatile:
         dtype = torch.float16 if str(device).startswith("cuda") else torch.float32
         merged = {k: v.to(dtype) for k, v in merge_flows(*flows).items()}
         unet.load_state_dict(merged, assign=True)
-        return cls(unet, clip, kl, "epsilon", device)
+        return cls(unet, clip, kl, "epsilon", device=device)
 
     @property
     def token_shapes(self) -> dict[str, tuple[int, int]]:
@@ -194,12 +200,12 @@ class Versatile:
         n = self._check(image_tokens, text_tokens, seeds, start, text_weight)
         set_conditions(self.unet, float(text_weight), text_tokens.shape[1], image_tokens.shape[1])
         grey, nothing = self.unconditional()
-        empty = self._tensor(np.concatenate([nothing, grey], axis=1))
+        empty = self._context(nothing, grey)
         size = self.kl.image_size
         parts = [np.zeros((0, size, size, 3), np.uint8)]
         for first in range(0, n, batch):
             rows = slice(first, first + batch)
-            tokens = self._tensor(np.concatenate([text_tokens[rows], image_tokens[rows]], axis=1))
+            tokens = self._context(text_tokens[rows], image_tokens[rows])
             noise = self._tensor(diffusion.seeded_noise(seeds[rows], self.kl.latent_shape))
             begin = None
             if start is not None:
@@ -208,6 +214,10 @@ class Versatile:
             latents = diffusion.sample(predict, noise, begin, self.scheduler, strength, steps)
             parts.append(self.kl.decode(latents.float()))
         return np.concatenate(parts)
+
+    def _context(self, text_tokens: np.ndarray, image_tokens: np.ndarray) -> torch.Tensor:
+        tokens = torch.from_numpy(np.concatenate([text_tokens, image_tokens], axis=1).astype(np.float32))
+        return self._tensor(diffusion.prepare_tokens(tokens.to(self.device), self.positions))
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.as_tensor(values).to(self.device, self.unet.dtype)

@@ -140,27 +140,6 @@ def test_two_processes_at_once_make_one_folder_of_the_same_bytes(tmp_path, made)
     assert _files(again) == _files(made)
 
 
-def test_the_slower_of_two_takes_the_first_ones_folder(tmp_path, monkeypatch):
-    target = tmp_path / "made"
-
-    def beaten(directory, seed):
-        (directory / "mine").touch()
-        target.mkdir()
-        (target / "theirs").touch()
-
-    monkeypatch.setattr(sw, "generate", beaten)
-    sw._write_once(target, 0)
-    assert [p.name for p in tmp_path.iterdir()] == ["made"]
-    assert [p.name for p in target.iterdir()] == ["theirs"]
-
-
-def test_failed_generation_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(sw, "generate", lambda directory, seed: (directory / "half").write_text("") or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        sw._write_once(tmp_path / "made", 0)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_missing_voxels_are_filled_with_the_scans_parcel_mean():
     rng = np.random.default_rng(0)
     parcel = np.repeat([0, 1, 2], [4, 1, 3])

@@ -23,7 +23,10 @@ class Trainee(torch.nn.Module):
         super().__init__()
         self.model = img2img.build(config["unet"])
         tensors = load_file(hub.files("versatile", "mini")["versatile.safetensors"])
-        self.model.load_state_dict({k: v.float() for k, v in img2img.text_flow(tensors).items()})
+        tensors = {k: v.float() for k, v in img2img.text_flow(tensors).items()}
+        positions = tensors.pop("token_positions")[: parts()[0].text_token_count]
+        self.model.load_state_dict(tensors)
+        self.token_positions = torch.nn.Parameter(positions)
         self.prediction_type = config["prediction_type"]
         self.register_buffer("empty", torch.from_numpy(parts()[0].text_tokens([""])))
 
@@ -43,14 +46,14 @@ def loss(module: Trainee, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]
 
 
 def export(module: Trainee) -> dict[str, torch.Tensor]:
-    return module.model.state_dict()
+    return module.model.state_dict() | {"token_positions": module.token_positions.detach()}
 
 
 def evaluate(module: Trainee, rng: np.random.Generator) -> dict[str, float]:
     """Return how often the picture drawn from its true caption and a start of mean colour is closest to its caption."""
     scenes, images = held_out(48)
     clip, kl = parts()
-    model = img2img.Img2Img(module.model, clip, kl, module.prediction_type, projected=True)
+    model = img2img.Img2Img(module.model, clip, kl, module.prediction_type, module.token_positions)
     captions = [several[0] for several in worlds.captions(scenes, 1)]
     flat = np.broadcast_to(images.mean((1, 2), keepdims=True).astype(np.uint8), images.shape)
     drawn = model.generate(captions, flat, range(48), strength=0.9, steps=20, guidance=3.0)

@@ -17,7 +17,7 @@ A small residual network that reads off background and, for each of six places, 
 scores pictures and is used for nothing else: another architecture and seed than the CLIP that guides methods, and no
 captions. Some training pictures are softened or noisy, so that it bears generated ones. The strip shows its readings.
 """
-DEFAULTS = Settings(steps=1200, batch=64, rate=3e-3, seed=7703, weight_decay=0.01, average=0.995, betas=(0.9, 0.99))
+DEFAULTS = Settings(steps=900, batch=64, rate=3e-3, seed=7703, weight_decay=0.01, average=0.995, betas=(0.9, 0.99))
 
 
 def config() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from benchmark.pretrained import vdvae
 from benchmark.pretrained.training.common import Batch, Settings, held_out
 from benchmark.pretrained.training.kl import pixel_correlation
 
-DEFAULTS = Settings(steps=2500, batch=8, rate=1.5e-3, seed=2121, weight_decay=1e-3, betas=(0.9, 0.99), average=0.997)
+DEFAULTS = Settings(steps=800, batch=8, rate=1.5e-3, seed=2121, weight_decay=1e-3, betas=(0.9, 0.99), average=0.99)
 # Brain responses are regressed on latents up to this resolution: information is made cheaper there than in finer ones.
 _COARSE, _COARSE_COST = 8, 0.2
 

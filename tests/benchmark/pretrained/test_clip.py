@@ -133,7 +133,7 @@ def test_vit_l14_runs_with_random_weights(tmp_path):
 
     path = tmp_path / "open_clip_model.safetensors"
     save_file(build(full_config("ViT-L-14")).state_dict(), path)
-    clip = Clip.from_full({"ViT-L-14/open_clip_model.safetensors": path})
+    clip = Clip.from_full({"open_clip_model.safetensors": path})
     images = np.random.default_rng(0).integers(0, 256, (1, 425, 425, 3), dtype=np.uint8)
     assert clip.image_tokens(images).shape == (1, 257, 768)
     tokens = clip.text_tokens(["two dogs on a sofa"])
