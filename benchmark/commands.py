@@ -36,7 +36,7 @@ def run(
         raise BenchError("--seed and --seeds exclude each other, expected one of them")
     if json_file and not json_file.resolve().parent.is_dir():
         raise BenchError(f"--json {json_file}: its folder does not exist, expected a file in an existing folder")
-    if (weights := more.pop("weights")) and not weights.is_dir():
+    if (weights := more["weights"]) and not weights.is_dir():
         raise BenchError(f"--weights {weights}: no such folder, expected the folder of the pretrained weights")
     cores = os.cpu_count() or 1
     jobs = jobs or (min(cores, 8) if more["profile"] == "mini" else 1)

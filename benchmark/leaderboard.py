@@ -137,6 +137,7 @@ def _mean(found: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
         "n": sum(scores[0]["n"] for scores in by_subject.values()),
         "chance": first["chance"],
         "higher_is_better": first["higher_is_better"],
+        "note": first.get("note", ""),
     }
 
 
@@ -218,6 +219,7 @@ def _section(t: Table) -> list[str]:
     methods = [r for r in t.rows if not r.control]
     controls = [r for r in t.rows if r.control]
     lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
+    lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
     lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
     lines += _faults(t)
     lines += [
@@ -235,7 +237,8 @@ def _section(t: Table) -> list[str]:
 
 def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
     names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
-    head = " | ".join(f"{name} {ARROW[t.directions.get(name)]}".strip() for name in names)
+    notes = _notes(t)
+    head = " | ".join(f"{name}{'†' * (name in notes)} {ARROW[t.directions.get(name)]}".strip() for name in names)
     lines = [f"| rank | method | {head} | n items | n subjects | s | MB | tags |"]
     lines += ["|---:|---|" + "---:|" * (len(names) + 4) + "---|"]
     for row in rows:
@@ -250,6 +253,11 @@ def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
         cells = " | ".join(_number(chance.get(n)) for n in names)
         lines.append(f"| | *chance level* | {cells} | | | | | |")
     return lines
+
+
+def _notes(t: Table) -> dict[str, str]:
+    """Return the caveats of the columns."""
+    return {name: m["note"] for row in t.rows for name, m in row.metrics.items() if m["note"]}
 
 
 def _faults(t: Table) -> list[str]:

@@ -12,8 +12,10 @@ from benchmark.data import folder, prepare, splits
 from benchmark.data.base import Dataset
 from benchmark.data.locate import FOLDER_TARGET, find, load
 from benchmark.errors import BenchError
+from benchmark.frozen import checksums
 from benchmark.registry import Entry, Registry, unknown
-from benchmark.spec import RunSpec, run_id, score_id, source_hash
+from benchmark.spaces import FEATURES, SPACES
+from benchmark.spec import RunSpec, digest, run_id, score_id, source_hash
 from benchmark.suites import Suite, Task, folder_suite
 from benchmark.worker import Job
 
@@ -35,6 +37,8 @@ class Request:
     profile : str
     data : Path or None
     cache : Path
+    weights : Path or None
+        Folder of pretrained weights.
     """
 
     suite: str | None = None
@@ -48,6 +52,7 @@ class Request:
     threads: int = 1
     data: Path | None = None
     cache: Path = Path()
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,13 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
             info = dataset.info(frozenset(tracks), split.unit)
             names = dict.fromkeys(m for track in tracks.values() for m in track.metrics)
             metrics = {name: registry.get("metric", name) for name in names}
-            versions = {name: [e.load().version, e.load().protocol] for name, e in metrics.items()}
+            records = {name: e.load() for name, e in metrics.items()}
+            models = {name: FEATURES[m.features][0] for name, m in records.items() if m.features}
+            judges = _sums(models.values(), request)
+            versions = {n: [m.version, m.protocol, judges.get(models.get(n), "")] for n, m in records.items()}
+            needed = [SPACES[t.space][0] for t in tracks.values() if t.space in SPACES]
+            needed += getattr(cls, "pretrained", ())
+            weights = _sums(needed, request)
             source = source_hash(entry.target, target)
             asked = {name: track.space for name, track in tracks.items()}
             for seed in request.seeds:
@@ -153,7 +164,12 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                     seed=seed,
                 )
                 run = run_id(
-                    spec, source=source, task=asked, fingerprint=dataset.fingerprint, split=split.checksum, weights=""
+                    spec,
+                    source=source,
+                    task=asked,
+                    fingerprint=dataset.fingerprint,
+                    split=split.checksum,
+                    weights=digest(weights) if weights else "",
                 )
                 scores = score_id(run, {track: [[m, *versions[m]] for m in t.metrics] for track, t in tracks.items()})
                 yield Planned(
@@ -167,6 +183,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                         "dataset_fingerprint": dataset.fingerprint,
                         "split_checksum": split.checksum,
                         "split_unit": split.unit,
+                        "weights": {**weights, **judges},
                         "source": source,
                         "control": bool(getattr(cls, "control", False)),
                         "tags": [*dataset.tags, *checked.tags, *(["oracle"] if getattr(cls, "oracle", False) else [])],
@@ -184,9 +201,15 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                         scratch=Path(),
                         device=request.device,
                         threads=request.threads,
+                        weights=request.weights,
                         options={"score_id": scores},
                     ),
                 )
+
+
+def _sums(models, request: Request) -> dict[str, str]:
+    """Return the checksums of pretrained weights; what is missing is said before any work starts."""
+    return checksums(models, request.profile, request.weights)
 
 
 def _subjects(request: Request, task: Task, dataset: Dataset) -> tuple[str, ...]:

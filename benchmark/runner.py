@@ -197,7 +197,6 @@ def _commit(item: Planned, session: Session, scratch, status: dict, done: dict, 
         "tracks": sorted(item.job.tracks),
         "session_start_seconds": round(session.start_seconds, 3),
         "peak_mb": round(peak / 1e6, 1),
-        "weights": {},
         **item.facts,
         **done,
     }

@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.api import Predictions, Stimuli
 from benchmark.data.prepare import TestItems
 from benchmark.errors import BenchError
+from benchmark.frozen import Source, of_pictures
 from benchmark.registry import resolve
 from benchmark.store import write_json
 from benchmark.suites import Track
@@ -43,8 +44,10 @@ class Part:
     centre: np.ndarray | None = None
 
 
-def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[str, Any]):
+def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[str, Any], source: Source | None = None):
     """Score every metric of every track.
+
+    Metrics on features of pictures get them from ``source``.
 
     Comparisons between items stay within a block (a fold, and a condition where there is one); the
     candidates of a rank are the stimuli of the fold.
@@ -60,15 +63,17 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
     table: dict[str, list] = {name: [] for name in ("track", "metric", "fold", "block", "item", "value")}
     summary: dict[str, dict] = {}
     for name, track in tracks.items():
-        views = [_view(part, name, track) for part in parts]
+        views = {"": [_view(part, name, track) for part in parts]}
         summary[name] = {}
         for metric_name in track.metrics:
             metric = metrics[metric_name]
             record = {"n": 0, "chance": None, "higher_is_better": metric.higher_is_better}
-            record |= {"version": metric.version, "protocol": metric.protocol, "value": None}
+            record |= {"version": metric.version, "protocol": metric.protocol, "note": metric.note, "value": None}
             summary[name][metric_name] = record
             try:
-                rows, chances = _KINDS[metric.kind](metric, views)
+                if metric.features not in views:
+                    views[metric.features] = [_of_features(metric.features, view, source) for view in views[""]]
+                rows, chances = _KINDS[metric.kind](metric, views[metric.features])
             except ValueError as error:
                 record["reason"] = f"not computed ({error})"
                 continue
@@ -78,7 +83,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             record["value"] = float(np.median(values) if metric.aggregate == "median" else values.mean())
             record["n"] = len(values)
             record["chance"] = float(np.mean(chances)) if chances else None
-            if metric.degenerate and (count := sum(_degenerate(metric, view) for view in views)):
+            if metric.degenerate and (count := sum(_degenerate(metric, view) for view in views[metric.features])):
                 record["n_zero_variance"] = count
             for fold, block, items, value in rows:
                 table["track"] += [name] * len(value)
@@ -110,7 +115,6 @@ class _View:
     true: np.ndarray
     predicted: np.ndarray
     similarity: str
-    image_shape: tuple[int, ...] | None = None
 
     def blocks(self):
         """Yield the rows of each block."""
@@ -149,7 +153,13 @@ def _view(part: Part, name: str, track: Track) -> _View:
     if predicted.shape != true.shape:
         raise BenchError(f"images have shape {predicted.shape}, the stimuli {true.shape}")
     flat = (np.asarray(x.reshape(n, -1), np.float32) / np.float32(255) for x in (true, predicted))
-    return _View(part, *flat, "pearson", true.shape[1:])
+    return _View(part, *flat, "pearson")
+
+
+def _of_features(kind: str, view: _View, source: Source | None) -> _View:
+    """Return a view whose rows are a frozen model's features of the pictures."""
+    true, predicted = of_pictures(kind, view.part.truth, np.asarray(view.part.predictions.images), source)
+    return _View(view.part, true, predicted, view.similarity)
 
 
 def _degenerate(metric, view: _View) -> int:

@@ -48,7 +48,13 @@ class Suite:
 
 _IDENTIFICATION = ("top1", "top5", "top10", "rank_median", "rank_accuracy", "mrr")
 _VECTOR = ("cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse")
-RECONSTRUCTION = Track(("two_way", "pixcorr", "ssim", "l1"), ranked="two_way")
+_PICTURE = ("two_way", "pixcorr", "ssim", "l1")
+RECONSTRUCTION = Track(_PICTURE, ranked="two_way")
+
+# Generated scenes have a true description, and a judge trained on such descriptions.
+SCENES = Track(
+    ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"
+)
 
 
 def embedding(space: str) -> Track:
@@ -69,14 +75,14 @@ SUITES = {
     for suite in (
         Suite(
             "mini",
-            "1.0",
+            "2.0",
             "built-in generated data: pictures (one subject, four when published) and words (six subjects)",
             (
                 Task(
                     "synthetic-scenes",
                     "synthetic-scenes-v1",
                     _SCENES[:1],
-                    {"embedding": embedding("description"), "reconstruction": RECONSTRUCTION},
+                    {"embedding": embedding("clip"), "reconstruction": SCENES},
                     _SCENES,
                 ),
                 Task("synthetic-words", "synthetic-words-v1", _WORDS, {"words": words("vectors")}),

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from benchmark.api import Predictions, instantiate
 from benchmark.data.locate import load
 from benchmark.errors import BenchError
+from benchmark.frozen import Source, with_space
 from benchmark.registry import resolve
 from benchmark.spec import RunSpec
 from benchmark.suites import Track
@@ -45,6 +46,8 @@ class Job:
     device : str
         ``auto`` or a torch device.
     threads : int
+    weights : Path or None
+        Folder of pretrained weights.
     """
 
     spec: RunSpec
@@ -59,6 +62,7 @@ class Job:
     scratch: Path
     device: str = "auto"
     threads: int = 1
+    weights: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +78,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
 
     report("load")
     device = use_device(job.device, job.threads)
-    seconds = {"train": 0.0, "predict": 0.0}
+    seconds = {"features": 0.0, "train": 0.0, "predict": 0.0}
     dataset = load(job.dataset, job.root, job.cache)
     folds = prepare.folds(dataset, job.split, job.spec.subject)
     space = next((t.space for t in job.tracks.values() if t.space), None)
@@ -83,6 +87,8 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         name = f" {number + 1}/{len(folds)}" if len(folds) > 1 else ""
         report(f"prepare{name}")
         train = prepare.train_set(fold, frozenset(job.tracks), space)
+        with stopwatch(seconds, "features"):
+            train = replace(train, stimuli=with_space(train.stimuli, space, source(job, device)))
         test = prepare.test_responses(fold)
         workdir = job.scratch if len(folds) == 1 else job.scratch / fold.name
         workdir.mkdir(exist_ok=True)
@@ -91,11 +97,16 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         with stopwatch(seconds, "train"):
             method.train(train, seed=fold_seed(job.spec, fold.name), device=device, workdir=workdir)
         report(f"predict{name}")
-        truth = {"truth": prepare.truth(fold)} if getattr(method, "oracle", False) else {}
+        more = {}
+        if getattr(method, "oracle", False):
+            more["truth"] = with_space(prepare.truth(fold), space, source(job, device))
         with stopwatch(seconds, "predict"):
-            predictions = method.predict(test, **truth)
+            predictions = method.predict(test, **more)
         validate(predictions, len(test), frozenset(job.tracks), space)
-        save(predictions, job.scratch / "predictions" / fold.name, prepare.test_items(fold).ids)
+        folder = job.scratch / "predictions" / fold.name
+        save(predictions, folder, prepare.test_items(fold).ids)
+        if space is not None:  # what centred metrics subtract: a fact of the training side
+            np.save(folder / "centre.npy", train.stimuli.embeddings[space].mean(0, dtype=np.float64))
         reports.append(asdict(fold.report))
         trained += len(train)
     return {"seconds": seconds, "preparation": reports, "device": device, "n_train": trained, **preloaded()}
@@ -107,7 +118,7 @@ def score(job: Job, report: Report) -> dict[str, Any]:
     from benchmark.data import prepare
 
     report("score")
-    use_device("cpu", job.threads)
+    device = use_device(job.device, job.threads)
     seconds = {"score": 0.0}
     with stopwatch(seconds, "score"):
         dataset = load(job.dataset, job.root, job.cache)
@@ -121,9 +132,11 @@ def score(job: Job, report: Report) -> dict[str, Any]:
             saved = json.loads((folder / "items.json").read_text("utf-8"))
             if list(items.ids) != saved:
                 raise BenchError(f"{folder}: the predictions are for other test items than the split's")
-            parts.append(scoring.Part(fold.name, items, prepare.truth(fold), predictions, train_centre(fold, space)))
+            truth = with_space(prepare.truth(fold), space, source(job, device))
+            centre = np.load(folder / "centre.npy", allow_pickle=False) if space is not None else None
+            parts.append(scoring.Part(fold.name, items, truth, predictions, centre))
         metrics = {name: resolve(target) for name, target in job.metrics.items()}
-        table, summary = scoring.score(parts, job.tracks, metrics)
+        table, summary = scoring.score(parts, job.tracks, metrics, source(job, device))
         scoring.write(job.scratch, table, summary, job.options["score_id"])
     return {"seconds": seconds}
 
@@ -211,12 +224,9 @@ def restore(folder: Path) -> Predictions:
     )
 
 
-def train_centre(fold: Any, space: str | None) -> np.ndarray | None:
-    """Return the mean target vector of a fold's training stimuli, each counted once."""
-    if space is None:
-        return None
-    shown = np.unique(np.concatenate([fold.data[s].stimulus[rows] for s, rows in fold.train_rows.items()]))
-    return np.asarray(fold.dataset.stimuli.embeddings[space][shown], np.float64).mean(0)
+def source(job: Job, device: str) -> Source:
+    """Return the frozen models of a run."""
+    return Source(job.spec.profile, job.cache, job.weights, device)
 
 
 @contextmanager

@@ -39,6 +39,11 @@ class Metric:
     degenerate : callable or None
         Same arguments as ``function``; a bool array that marks the items (``vectors``, ``images``), dimensions
         (``dimensions``) or predictions (``set``) whose value a zero-variance rule decided, to be counted in the record.
+    features : str
+        Where the arrays are not the track's own: the features of pictures that the caller makes (``clip``,
+        ``judge``; ``judge-read`` are attributes as integers). The metric itself never sees a model.
+    note : str
+        A caveat that stands beside the column.
     definition, source : str
     """
 
@@ -56,4 +61,6 @@ class Metric:
     ties: str = "none"
     degenerate: Callable[..., np.ndarray] | None = None
     centred: bool = False
+    features: str = ""
+    note: str = ""
     protocol: str = "bench-1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 from metrics import identification, images, ranking, vectors
@@ -228,4 +229,43 @@ _ALL = (
     ),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+_SAME_MODEL = "same model as guide: methods are guided by this CLIP, so it is not impartial"
+_BY_NAME = {metric.name: metric for metric in _ALL}
+_FEATURES = (
+    replace(
+        _BY_NAME["two_way"],
+        name="judge_two_way",
+        features="judge",
+        definition="Two-way identification of the reconstruction by the features of the judge, a network trained on "
+        "the generated scenes' attributes and used for nothing but scoring.",
+    ),
+    Metric(
+        name="attribute_accuracy",
+        version=1,
+        function=vectors.attribute_accuracy,
+        kind="vectors",
+        lower=0,
+        upper=1,
+        higher_is_better=True,
+        features="judge-read",
+        definition="Share of right attributes (background; shape, colour and size at every place that has an object in "
+        "the scene or in the reconstruction) as the judge reads them off the reconstruction.",
+        source="attribute read-out of this benchmark's generated scenes",
+    ),
+    replace(
+        _BY_NAME["two_way"],
+        name="clip_two_way",
+        features="clip",
+        note=_SAME_MODEL,
+        definition="Two-way identification of the reconstruction by CLIP's pooled image embedding.",
+    ),
+    replace(
+        _BY_NAME["cosine"],
+        name="clip_similarity",
+        features="clip",
+        note=_SAME_MODEL,
+        definition="Cosine similarity of CLIP's pooled image embeddings of picture and reconstruction.",
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_FEATURES)}

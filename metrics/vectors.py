@@ -302,3 +302,24 @@ def _cosine(true: np.ndarray, predicted: np.ndarray, centre: np.ndarray) -> np.n
     for part in blocks(n, d):
         result[part] = np.einsum("nd,nd->n", unit(true[part], centre), unit(predicted[part], centre))
     return np.clip(result, -1, 1)
+
+
+def attribute_accuracy(true: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """Share of attributes that are right.
+
+    Parameters
+    ----------
+    true, read : array_like of shape (n, n_attributes), int
+        Class of every attribute, -1 where there is none. Entries that are -1 on both sides are left out, so
+        an object that is missing or made up counts as wrong in each of its attributes.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, 1]; 1 where no attribute is left.
+    """
+    true, read = validate.vectors("attribute_accuracy", true, read)
+    counted = (true != -1) | (read != -1)
+    right = ((true == read) & counted).sum(1)
+    n = counted.sum(1)
+    return np.where(n == 0, 1.0, right / np.maximum(n, 1))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmark.api import DatasetInfo, Stimuli
+from benchmark.spaces import SPACES
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Dataset:
             tracks=tracks,
             unit=unit,
             n_subjects=len(self.subjects),
-            spaces=tuple(s.embeddings),
+            spaces=tuple(dict.fromkeys((*s.embeddings, *(SPACES if s.images is not None else ())))),
             rois=self.roi_names,
             has_images=s.images is not None,
             has_captions=s.captions is not None,

@@ -8,8 +8,10 @@ import importlib
 
 MODULES = (
     "numpy",
+    "open_clip.model",
     "pandas",
     "pyarrow.parquet",
+    "safetensors.torch",
     "scipy.linalg",
     "scipy.ndimage",
     "scipy.spatial.distance",

@@ -187,7 +187,7 @@ def build(config: Mapping[str, Any], stem: Sequence[int] = ()) -> torch.nn.Modul
         As open_clip has them: ``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``.
     stem : sequence of int
         Channels of convolutions that halve the picture and take the place of the one that cuts it into patches (Xiao
-        et al. 2021); without them, a tower this small does not learn shapes. Empty for published models.
+        et al. 2021). Empty for published models.
 
     Raises
     ------

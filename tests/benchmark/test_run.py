@@ -62,7 +62,7 @@ def test_a_run_directory_says_everything(bench, tiny, tmp_path):
     facts = json.loads((folder / "provenance.json").read_text())
     seconds = facts["seconds"]
     assert seconds["overhead"] == pytest.approx(
-        seconds["total"] - seconds["train"] - seconds["predict"] - seconds["score"]
+        seconds["total"] - seconds["features"] - seconds["train"] - seconds["predict"] - seconds["score"]
     )
     assert facts["preloaded"]
     assert facts["peak_mb"] > 20

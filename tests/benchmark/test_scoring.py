@@ -38,7 +38,7 @@ def test_the_truth_is_best_and_every_metric_is_there():
     assert {k: found[k]["value"] for k in expected} == pytest.approx(expected, abs=1e-6)
     assert found["top1"]["chance"] == pytest.approx(1 / 20)
     assert found["two_way"] | {"value": 0} == {
-        "value": 0, "n": 20, "chance": 0.5, "higher_is_better": True, "version": 1, "protocol": "bench-1",
+        "value": 0, "n": 20, "chance": 0.5, "higher_is_better": True, "version": 1, "protocol": "bench-1", "note": "",
     }  # fmt: skip
     assert table["metric"].count("two_way") == 20
     assert len({len(column) for column in table.values()}) == 1

@@ -12,7 +12,7 @@ from metrics.table import METRICS
 A = {"top1", "top5", "top10", "pairwise_2v2", "two_way", "rank_median", "rank_accuracy", "rank_accuracy_all", "mrr"}
 A |= {"cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse", "pixcorr", "ssim"}
 NO_CLOSED_FORM = {"rank_accuracy_all", "cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse"}
-NO_CLOSED_FORM |= {"pixcorr", "ssim"}
+NO_CLOSED_FORM |= {"pixcorr", "ssim", "attribute_accuracy", "clip_similarity"}
 
 
 def metrics_where(condition):
@@ -36,6 +36,9 @@ def call(metric, rng, n=30, signal=0.0, n_candidates=40):
         true, noise = rng.integers(0, 256, (2, n, 16, 16, 3))
         predicted = np.rint(signal * true + (1 - signal) * noise)
         return metric.function(true.astype(np.uint8), predicted.astype(np.uint8))
+    if metric.features == "judge-read":
+        true, noise = rng.integers(-1, 4, (2, n, 25))
+        return metric.function(true, np.where(rng.random(true.shape) < signal, true, noise))
     true, noise = rng.standard_normal((2, n, 25))
     predicted = signal * true + (1 - signal) * noise
     if metric.kind == "set":

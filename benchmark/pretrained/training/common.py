@@ -189,12 +189,10 @@ def train(
 
 def save(out: Path, name: str, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
     """Write ``NAME.safetensors`` (half precision) and ``NAME.json`` with its size and sha256, each at once."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
-    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}
-    weights = out / f"{name}.safetensors"
-    _replace(weights, lambda path: save_file(half, path))
-    content = weights.read_bytes()
+    content = serialise({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()})
+    _replace(out / f"{name}.safetensors", lambda path: path.write_bytes(content))
     count = sum(v.numel() for v in tensors.values())
     entry = {"name": name, "parameters": count, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     text = json.dumps(entry | dict(description), indent=1) + "\n"

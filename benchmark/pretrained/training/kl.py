@@ -11,6 +11,11 @@ from benchmark.pretrained import kl
 from benchmark.pretrained.training.common import Batch, Settings, held_out
 
 DEFAULTS = Settings(steps=1600, batch=8, rate=1.5e-3, seed=2111, weight_decay=1e-4, betas=(0.9, 0.99), average=0.995)
+ABOUT = """
+diffusers' `AutoencoderKL` with 4 pixels to a latent: (64, 64, 3) to (4, 16, 16); latents are standardised per channel.
+The untrained weights are set to average pooling and bilinear upsampling, from which 40 s of training reach what the
+usual random start does not in half an hour.
+"""
 _KL_WEIGHT = 3e-4  # per latent
 
 
@@ -134,6 +139,10 @@ def export(module: Trainee) -> dict[str, torch.Tensor]:
     # Moments of the latents travel with the weights; the loader puts them into the configuration.
     std = (module.square - module.mean.square()).clamp(min=1e-6).sqrt()
     return module.model.state_dict() | {"latents_mean": module.mean, "latents_std": std}
+
+
+def strip(model: kl.KLAutoencoder, images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return [("latents", model.decode(model.encode(images)))]
 
 
 @torch.no_grad()

@@ -50,7 +50,6 @@ def test_judge(held_out):
     assert judge.attribute_accuracy(images, other).mean() < 0.3
 
 
-@pytest.mark.skipif("captioner" not in SHIPPED, reason="the captioner is not trained yet")
 def test_captioner(held_out):
     scenes, images = held_out
     found = hub.load("captioner", "mini").caption(images[:200])

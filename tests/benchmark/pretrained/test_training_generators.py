@@ -30,7 +30,8 @@ def small(task, **changes):
 
 
 @pytest.fixture
-def few_scenes(monkeypatch):
+def few_scenes(monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(versatile, "_CHUNK", 48)
     monkeypatch.setattr(versatile, "_FIRST", 1)
     monkeypatch.setattr(versatile, "_GROWTH", 0)
@@ -123,6 +124,25 @@ def test_the_pool_is_of_pretraining_scenes_and_pairs_them_with_their_own_caption
         number = inputs.n_captions[row]
         assert (inputs.captions[row, number:] == 0).all()
         assert (inputs.captions[row, :number] != 0).any(2).any(1).all()
+
+
+def test_a_chunk_is_kept_and_read_back(few_scenes, monkeypatch):
+    first = versatile.chunk(1)
+    versatile.chunk.cache_clear()
+    monkeypatch.setattr(versatile, "_compute_chunk", lambda index: pytest.fail("computed again"))
+    second = versatile.chunk(1)
+    assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(second).values(), strict=True))
+
+
+def test_emphasis_lies_on_the_objects():
+    scenes, _ = common.held_out(20)
+    weights = versatile.emphasis(scenes, 16)
+    assert weights.shape == (20, 16, 16)
+    for row in range(20):
+        for k in range(scenes.n_objects[row]):
+            assert weights[row, int(scenes.y[row, k] // 4), int(scenes.x[row, k] // 4)] > 1
+    area = (np.pi * scenes.radius**2).sum(1) / 64**2
+    assert 1 < ((weights > 1).mean((1, 2)) / area).mean() < 2
 
 
 def test_captions_are_one_or_the_mean():

@@ -4,6 +4,7 @@ import torch
 
 from benchmark.errors import BenchError
 from benchmark.pretrained import hub, vdvae
+from benchmark.pretrained.training.common import held_out
 from benchmark.pretrained.vdvae import FULL, VDVAE, VDVAEConfig
 
 TINY = VDVAEConfig("8x1,8d2,4x1,4d4,1x1", "1x1,4m1,4x1,8m4", 8, 2, 0.5, 3, 8, 120.0, 70.0, 2)
@@ -218,3 +219,21 @@ def test_the_published_size_runs_once():
     latents = model.encode(image, n_layers=31)
     assert latents.shape == (1, 91168)
     assert model.decode(latents, [0], draw_pixels=True).shape == (1, 64, 64, 3)
+
+
+def test_mini_holds_held_out_scenes_in_all_layers_and_most_of_them_in_the_coarse_ones():
+    _, images = held_out(200, seed=31337)
+    model = hub.load("vdvae", "mini")
+    latents = model.encode(images)
+    decoded = {
+        "all": model.decode(latents, range(200)),
+        "prefix": model.decode(latents[:, : model.n_latents(model.config.prefix)], range(200), temperature=0),
+    }
+    found = {
+        name: np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(images, pictures, strict=True)])
+        for name, pictures in decoded.items()
+    }
+    assert found["all"] >= 0.96
+    assert found["prefix"] >= 0.78
+    assert model.decoder.dec_blocks[model.config.prefix - 1].resolution == 8
+    assert model.decoder.dec_blocks[model.config.prefix].resolution > 8

@@ -1,0 +1,91 @@
+"""Where frozen models enter a run: target spaces, features of pictures for metrics, checksums.
+
+Methods reach the models themselves through ``benchmark.pretrained``; this module is the harness's side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.api import Stimuli
+from benchmark.errors import BenchError
+from benchmark.spaces import FEATURES, SPACES
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which frozen models a run uses.
+
+    Attributes
+    ----------
+    profile : str
+        ``"mini"`` or ``"full"``.
+    cache : Path
+        Folder of all caches.
+    weights : Path or None
+        Folder of the weight files, instead of the package or the usual caches.
+    device : str
+    """
+
+    profile: str
+    cache: Path
+    weights: Path | None = None
+    device: str = "cpu"
+
+    def features(self, kind: str, images: np.ndarray) -> np.ndarray:
+        """Return the cached features of stimuli, shape (n, d)."""
+        from benchmark.pretrained.features import features
+
+        model, output = (SPACES | FEATURES)[kind]
+        common = {"profile": self.profile, "cache": self.cache, "weights": self.weights, "device": self.device}
+        return features(model, output, images, **common)
+
+    def load(self, model: str):
+        """Return a loaded model."""
+        from benchmark.pretrained import hub
+
+        return hub.load(model, self.profile, self.weights, self.device)
+
+
+def with_space(stimuli: Stimuli, space: str | None, source: Source) -> Stimuli:
+    """Return the stimuli with the target space among their embeddings, computed where the dataset lacks it."""
+    if space is None or space in stimuli.embeddings or space not in SPACES:
+        return stimuli
+    if stimuli.images is None:
+        raise BenchError(f"space {space}: the dataset has no images to compute it from")
+    table = np.asarray(source.features(space, stimuli.images), np.float32)
+    return dataclasses.replace(stimuli, embeddings={**stimuli.embeddings, space: table})
+
+
+def of_pictures(kind: str, truth: Stimuli, pictures: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a metric compares: rows for the true pictures, and for the predicted ones.
+
+    ``judge-read`` compares the scene's true description with what the judge reads off the prediction:
+    background, then shape, colour and size at every place, -1 where there is no object.
+    """
+    if FEATURES[kind][1] == "read":
+        from benchmark.pretrained.judge import by_place
+
+        return _columns(by_place(truth.attributes)), _columns(source.load("judge").read(pictures))
+    model, output = FEATURES[kind]
+    return source.features(kind, truth.images), getattr(source.load(model), output)(pictures)
+
+
+def _columns(table: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.column_stack([table[name] for name in ("background", "shape", "colour", "size")])
+
+
+def checksums(models: Iterable[str], profile: str, weights: Path | None) -> dict[str, str]:
+    """Return the checksum of every model by name; missing or damaged files are a ``BenchError``."""
+    models = sorted(set(models))
+    if not models:
+        return {}
+    from benchmark.pretrained import hub
+
+    hub.require(models, profile, weights)
+    return {model: hub.checksum(model, profile, weights) for model in models}
