@@ -208,5 +208,35 @@ def data_show(dataset: str, subject: str | None, out: Path | None, plugins, data
     click.echo(command(dataset, subject, out, plugins, data))
 
 
+@cli.group()
+def cache() -> None:
+    """List, verify or clear the features of pretrained models kept in BENCH_CACHE."""
+
+
+@cache.command("list")
+def cache_list() -> None:
+    """Show what is kept: model, output, rows, size."""
+    from benchmark.commands import cache_list as command
+
+    command()
+
+
+@cache.command("verify")
+def cache_verify() -> None:
+    """Read every row again; exit 1 where one is damaged."""
+    from benchmark.commands import cache_verify as command
+
+    sys.exit(command())
+
+
+@cache.command("clear")
+@click.option("--model", help="Only this model, as bench cache list names it.")
+def cache_clear(model: str | None) -> None:
+    """Remove the features; they are computed again when needed."""
+    from benchmark.commands import cache_clear as command
+
+    command(model)
+
+
 if __name__ == "__main__":
     main()

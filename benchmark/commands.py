@@ -153,6 +153,40 @@ def data_show(name: str, subject: str | None, out: Path | None, plugins: Sequenc
     return path
 
 
+def cache_list() -> None:
+    """Print what the feature cache holds."""
+    from rich.table import Table
+
+    from benchmark.pretrained.cache import shelves
+
+    table = Table("model", "output", "rows", "shape", "MB", "weights")
+    for shelf in shelves(cache_dir()):
+        label = shelf.label
+        shape = " x ".join(map(str, shelf.shape))
+        table.add_row(label.model, label.output, str(shelf.rows), shape, f"{shelf.size / 1e6:.1f}", label.weights[:12])
+    Console().print(table)
+
+
+def cache_verify() -> int:
+    """Read every cached row; returns the exit code."""
+    from benchmark.pretrained.cache import verify
+
+    problems = verify(cache_dir())
+    print("\n".join(problems) if problems else "no fault found")
+    return 1 if problems else 0
+
+
+def cache_clear(model: str | None) -> None:
+    """Remove cached features, and say how much that was."""
+    from benchmark.pretrained.cache import clear, shelves
+    from benchmark.registry import unknown
+
+    known = sorted({shelf.label.model for shelf in shelves(cache_dir())})
+    if model and model not in known:
+        raise unknown("model in the cache", model, known)
+    print(f"{clear(cache_dir(), model) / 1e6:.1f} MB removed")
+
+
 def _words(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(word.strip() for option in options for word in option.split(",") if word.strip())
 

