@@ -208,6 +208,20 @@ def data_show(dataset: str, subject: str | None, out: Path | None, plugins, data
     click.echo(command(dataset, subject, out, plugins, data))
 
 
+@cli.command()
+@click.option("--models", is_flag=True, required=True, help="Check the frozen models of profile mini.")
+@click.option("--only", multiple=True, metavar="NAME,...", help="Only these models.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the weights to check.")
+def doctor(models: bool, only: tuple[str, ...], weights: Path | None) -> None:
+    """Show what the frozen models do from true features: the upper bounds of every reconstruction.
+
+    Exit code 1 where a figure is below its aim.
+    """
+    from benchmark.commands import doctor_models as command
+
+    sys.exit(command(only, weights))
+
+
 @cli.group()
 def cache() -> None:
     """List, verify or clear the features of pretrained models kept in BENCH_CACHE."""

@@ -19,6 +19,7 @@ from benchmark.data.locate import FOLDER_HEADER, FOLDER_TARGET, cache_dir, candi
 from benchmark.errors import BenchError
 from benchmark.registry import Registry, resolve
 from benchmark.store import FAILED, Store
+from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
 
 BOARDS_IN_STORE = "leaderboards"
 
@@ -29,7 +30,6 @@ def run(
     """Carry out ``bench run``; returns the exit code."""
     from benchmark.plan import Request, plan
     from benchmark.runner import Limits, Session, run_all
-    from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
 
     began = time.perf_counter()
     if seed is not None and seeds is not None:
@@ -151,6 +151,32 @@ def data_show(name: str, subject: str | None, out: Path | None, plugins: Sequenc
     path = out or Path(f"{name}-{subject}.png")
     picture(dataset, subject, path)
     return path
+
+
+def doctor_models(only: Sequence[str], weights: Path | None) -> int:
+    """Print the upper bounds of the frozen models; returns the exit code."""
+    from rich.table import Table
+
+    from benchmark.doctor import MODELS, check_models
+    from benchmark.pretrained import hub
+    from benchmark.registry import unknown
+
+    names = _words(only) or tuple(m for m in MODELS if None not in hub.files(m, "mini", weights).values())
+    for name in names:
+        if name not in MODELS:
+            raise unknown("model", name, MODELS)
+    hub.require(names, "mini", weights)
+    table, failed = Table("model", "from true features", "value", "aim"), 0
+    for check in check_models(lambda name: hub.load(name, "mini", weights), names):
+        failed += not check.passed
+        style = "" if check.passed else "red"
+        aim = "" if check.aim is None else f"≥ {check.aim:g}"
+        table.add_row(check.model, check.what, f"{check.value:.3f}", aim, style=style)
+    Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL).print(table)
+    missing = [m for m in MODELS if m not in names]
+    if missing and not only:
+        print(f"not shipped yet: {', '.join(missing)}")
+    return 1 if failed else 0
 
 
 def cache_list() -> None:
