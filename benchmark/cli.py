@@ -96,7 +96,12 @@ def _store(function):
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: mini: cores, at most 8; full: 1]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run. [default: cores / jobs]")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a run may take.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds a run may take. [default: mini: 900; full: no limit]",
+)
 @click.option(
     "--memory-limit",
     type=click.FloatRange(min=0, min_open=True),

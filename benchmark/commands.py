@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from benchmark.store import FAILED, Store
 from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
 
 BOARDS_IN_STORE = "leaderboards"
+MINI_TIMEOUT = 900.0  # seconds; small runs take a few, so that one which never returns cannot hold up the rest
 
 
 def run(
@@ -40,9 +42,11 @@ def run(
         raise BenchError(f"--weights {weights}: no such folder, expected the folder of the pretrained weights")
     cores = os.cpu_count() or 1
     jobs = jobs or (min(cores, 8) if more["profile"] == "mini" else 1)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", more["device"]):
+        raise BenchError(f"--device {more['device']}: expected auto, cpu, cuda, cuda:N or mps")
     limits = Limits(
         jobs=jobs,
-        timeout=timeout,
+        timeout=timeout or (MINI_TIMEOUT if more["profile"] == "mini" else None),
         memory_limit=int(memory_limit * 1e9) if memory_limit else None,
         fail_fast=more.pop("fail_fast"),
         force=more.pop("force"),

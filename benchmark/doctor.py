@@ -127,7 +127,7 @@ def _img2img(load, world: Scenes) -> Iterator[Check]:
     model, clip, judge, vdvae = (load(name) for name in ("img2img", "clip", "judge", "vdvae"))
     images, seeds = world.images[:N_PICTURES], range(N_PICTURES)
     start = vdvae.decode(vdvae.encode(images, vdvae.config.prefix), seeds, temperature=0)
-    pictures = model.generate([c[0] for c in world.captions[:N_PICTURES]], seeds, start)
+    pictures = model.generate([c[0] for c in world.captions[:N_PICTURES]], start, seeds)
     yield from _pictures("img2img", "true caption, true low level", pictures, images, world, clip, judge, aims=False)
 
 

@@ -219,6 +219,7 @@ def test_folds_and_held_out_subjects(bench, tmp_path):
         (["--weights", "nowhere"], "--weights nowhere: no such folder"),
         (["--seed", "1", "--seeds", "2"], "--seed and --seeds exclude each other"),
         (["--json", "no/out.json"], "--json no/out.json: its folder does not exist"),
+        (["--device", "gpu"], "--device gpu: expected auto, cpu, cuda, cuda:N or mps"),
         (["--plugin", "nothing.py"], "nothing.py: no such file; expected a Python file"),
         (["--jobs", "0"], "'--jobs': 0 is not in the range"),
         (["--dataset", "digits69"], "dataset digits69: digit69_28x28.mat not found"),
