@@ -278,8 +278,3 @@ class Method:
     def predict(self, fmri: Responses) -> Predictions:
         """Predict from test responses and nothing else."""
         raise NotImplementedError
-
-
-def instantiate(cls: Any, params: Any) -> Any:
-    """Make an adapter; a plain class without ``Params`` is called with nothing."""
-    return cls(params) if hasattr(cls, "Params") else cls()

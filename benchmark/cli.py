@@ -36,9 +36,12 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; finished runs are kept, the same command goes on from there", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        sys.exit(2)
 
 
 def _plugins(function):
@@ -100,7 +103,7 @@ def _store(function):
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="S",
-    help="Seconds a run may take. [default: mini: 900; full: no limit]",
+    help="Seconds a run may take to train and predict, and again to be scored. [default: mini: 900; full: no limit]",
 )
 @click.option(
     "--memory-limit",

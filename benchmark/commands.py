@@ -36,8 +36,8 @@ def run(
     began = time.perf_counter()
     if seed is not None and seeds is not None:
         raise BenchError("--seed and --seeds exclude each other, expected one of them")
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise BenchError(f"--json {json_file}: its folder does not exist, expected a file in an existing folder")
+    if json_file and not os.access(json_file.resolve().parent, os.W_OK):
+        raise BenchError(f"--json {json_file}: its folder is not there or cannot be written, expected one that can")
     if (weights := more["weights"]) and not weights.is_dir():
         raise BenchError(f"--weights {weights}: no such folder, expected the folder of the pretrained weights")
     cores = os.cpu_count() or 1
@@ -72,13 +72,18 @@ def run(
     if json_file:
         objects = [f for item in items for f in records.flat(item)]
         write_atomic(json_file, (json.dumps(objects, indent=1, allow_nan=False) + "\n").encode())
+    tables_here = {(p.spec.suite, p.spec.dataset, p.spec.split) for p in planned}
     scope = {(p.spec.suite, p.spec.dataset, p.spec.split, p.spec.subject, p.spec.seed, p.spec.profile) for p in planned}
-    stored = [i for i in records.from_store(shelf) if _scope(i) in scope]
-    found = boards.tables(records.newest([*stored, *items]), _suites(registry))
+    # Boards of this call cover its subjects and seeds; those of other datasets stay as they are.
+    found = {
+        records.key(i): i for i in records.from_store(shelf) if _table_of(i) not in tables_here or _scope(i) in scope
+    }
+    found |= {records.key(i): i for i in items}
+    tables = boards.tables(sorted(found.values(), key=records.order), _suites(registry))
     out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
-    show_tables(out, found)
+    show_tables(out, [t for t in tables if (t.suite, t.dataset, t.split) in tables_here])
     folder = shelf.root / BOARDS_IN_STORE
-    boards.write(folder, boards.render(found))
+    boards.write(folder, boards.render(tables))
     failed = sum(i["status"] in FAILED for i in items)
     counts = f"{len(items)} runs, {watch.kept} kept from before, {failed} failed"
     out.print(f"{counts}, {time.perf_counter() - began:.1f} s", highlight=False)
@@ -93,6 +98,8 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
     registry = Registry(plugins)
     out = Console()
     if check:
+        if not (boards / "records").is_dir():
+            raise BenchError(f"--boards {boards}: holds no records, expected the folder of published boards")
         items = records.read(boards / "records")
         files = render.render(render.tables(items, _suites(registry)))
         wrong = render.stale(boards, files)
@@ -219,6 +226,10 @@ def cache_clear(model: str | None) -> None:
 
 def _words(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(word.strip() for option in options for word in option.split(",") if word.strip())
+
+
+def _table_of(item: dict[str, Any]) -> tuple:
+    return item["suite"], item["dataset"], item["split"]
 
 
 def _scope(item: dict[str, Any]) -> tuple:

@@ -15,6 +15,12 @@ from benchmark.suites import Suite
 
 Record = Mapping[str, Any]
 UNRANKED_TAGS = ("oracle", "leaky selection", "degenerate", "contaminated")
+# Rows that differ in one of these are not ranked together; the newest record's counts.
+_SAME = {
+    "dataset_fingerprint": "the current data",
+    "split_checksum": "the current split",
+    "suite_version": "this suite version",
+}
 ARROW = {True: "↑", False: "↓", None: ""}
 
 
@@ -88,7 +94,8 @@ def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
     for member in members:
         grouped.setdefault((member["method"], member["preset"], member["profile"]), []).append(member)
     versions = {c: max((_version(m, track, c) or 0 for m in members), default=0) for c in columns}
-    rows = [_row(key, runs, track, columns, subjects, seeds, versions) for key, runs in grouped.items()]
+    current = {name: max(members, key=_age).get(name) for name in _SAME}
+    rows = [_row(key, runs, track, columns, subjects, seeds, versions, current) for key, runs in grouped.items()]
     directions = {c: row.metrics[c]["higher_is_better"] for c in columns for row in rows if c in row.metrics}
     version = max(m["suite_version"] or "" for m in members)
     rows = _ranked(rows, ranked, directions.get(ranked, True))
@@ -96,15 +103,22 @@ def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
 
 
 def _columns(members, track: str, dataset: str, suite: Suite | None) -> tuple[tuple[str, ...], str]:
+    """Return the columns and the ranked one as the newest record was asked for, else as the suite says."""
+    stated = [m["columns"][track] for m in sorted(members, key=_age) if track in (m.get("columns") or {})]
+    if stated:
+        return tuple(stated[-1]["metrics"]), stated[-1]["ranked"]
     for task in suite.tasks if suite else ():
         if task.dataset == dataset and track in task.tracks:
             return task.tracks[track].metrics, task.tracks[track].ranked
-    names = dict.fromkeys(m for r in members for m in r["scores"].get(track, {}))
-    columns = tuple(names) or ("two_way",)
-    return columns, columns[0]
+    names = tuple(dict.fromkeys(m for r in members for m in r["scores"].get(track, {}))) or ("two_way",)
+    return names, next((n for n in ("two_way", "top5") if n in names), names[0])
 
 
-def _row(key, runs: Sequence[Record], track: str, columns, subjects, seeds, versions) -> Row:
+def _age(item: Record) -> tuple:
+    return item["date"], item["run_id"]
+
+
+def _row(key, runs: Sequence[Record], track: str, columns, subjects, seeds, versions, current) -> Row:
     ok = [r for r in runs if r["status"] == "ok"]
     have = {(r["subject"], r["seed"]) for r in ok}
     missing = [f"{s} seed {n}" for s in subjects for n in seeds if (s, n) not in have]
@@ -118,6 +132,7 @@ def _row(key, runs: Sequence[Record], track: str, columns, subjects, seeds, vers
             metrics[column] = _mean(found)
     old = {c for r in ok for c, newest in versions.items() if _version(r, track, c) not in (None, newest)}
     missing += [f"{c} in version {versions[c]}" for c in columns if c in old]
+    missing += [what for name, what in _SAME.items() if any(r.get(name) != current[name] for r in ok)]
     tags = dict.fromkeys(t for r in runs for t in r["tags"] or ())
     return Row(*key, any(r["control"] for r in runs), tuple(tags), tuple(runs), metrics, tuple(missing))
 
@@ -135,7 +150,7 @@ def _mean(found: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     return {
         "value": fmean(fmean(s["value"] for s in scores) for scores in by_subject.values()),
         "n": sum(scores[0]["n"] for scores in by_subject.values()),
-        "chance": first["chance"],
+        "chance": None if first["chance"] is None else fmean(s["chance"] for _, s in found),
         "higher_is_better": first["higher_is_better"],
         "note": first.get("note", ""),
     }

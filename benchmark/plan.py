@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.data import folder, prepare, splits
 from benchmark.data.base import Dataset
-from benchmark.data.locate import FOLDER_TARGET, find, load
+from benchmark.data.locate import FOLDER_TARGET, find, folder_name, load
 from benchmark.errors import BenchError
 from benchmark.frozen import checksums
 from benchmark.registry import Entry, Registry, unknown
@@ -71,16 +71,22 @@ def plan(registry: Registry, request: Request, on_step=lambda text: None) -> lis
     """Return the runs of a request; every fault of the input is raised here, before anything runs."""
     if request.profile not in PROFILES:
         raise unknown("profile", request.profile, PROFILES)
+    if not (request.suite or request.dataset) and request.data and (name := folder_name(request.data)):
+        request = dataclasses.replace(request, dataset=name)  # --data is itself a folder dataset
     suite = choose_suite(registry, request)
     methods = list(_methods(registry, request.methods))
     runs: list[Planned] = []
+    subjects: dict[str, None] = {}
     for task in suite.tasks:
         if request.dataset and task.dataset != request.dataset:
             continue
         on_step(f"preparing {task.dataset}")
-        runs += _plan_task(registry, request, suite, task, methods, on_step)
+        runs += _plan_task(registry, request, suite, task, methods, subjects, on_step)
     if request.dataset and all(task.dataset != request.dataset for task in suite.tasks):
         raise unknown(f"dataset of suite {suite.name}", request.dataset, [task.dataset for task in suite.tasks])
+    for subject in request.subjects:
+        if subject != "all" and subject not in subjects:
+            raise unknown(f"subject of suite {suite.name}", subject, subjects)
     if not runs:
         raise BenchError(
             f"--method {','.join(request.methods)}: none of them stands in a track of suite {suite.name}; "
@@ -91,12 +97,16 @@ def plan(registry: Registry, request: Request, on_step=lambda text: None) -> lis
 
 def choose_suite(registry: Registry, request: Request) -> Suite:
     """Return the suite asked for, the one that has the dataset, or that of a folder dataset."""
+    if request.split and (request.suite or not request.dataset):
+        raise BenchError(f"--split {request.split}: a suite has its own splits, expected --dataset of a folder dataset")
     if request.suite:
         return registry.get("suite", request.suite).load()
     if not request.dataset:
         return registry.get("suite", "mini").load()
     for entry in registry.entries("suite"):
         if any(task.dataset == request.dataset for task in entry.load().tasks):
+            if request.split:
+                raise BenchError(f"--split {request.split}: suite {entry.name} has its own splits")
             return entry.load()
     target, root = find(registry, request.dataset, request.data)
     if target != FOLDER_TARGET:
@@ -116,29 +126,29 @@ def _methods(registry: Registry, names: Sequence[str]) -> Iterator[tuple[Entry, 
     for text in names:
         name, _, preset = text.partition(":")
         for entry in registry.entries("method") if name == "all" else [registry.get("method", name)]:
-            if (entry.name, preset) in seen:
+            if (entry.name, preset or "default") in seen:
                 continue
-            seen.add((entry.name, preset))
+            seen.add((entry.name, preset or "default"))
             presets = list(getattr(entry.load(), "presets", {})) if preset else []
             if preset and preset not in ("default", *presets):
                 raise unknown(f"preset of {entry.name}", preset, ["default", *presets])
             yield entry, preset or "default"
 
 
-def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) -> Iterator[Planned]:
+def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, on_step) -> Iterator[Planned]:
     target, root = find(registry, task.dataset, request.data)
     dataset = load(target, root, request.cache)
     split = splits.builtin(task.split) if target != FOLDER_TARGET else folder.read_splits(root)[task.split]
+    subjects |= dict.fromkeys(dataset.subjects)
     for subject in _subjects(request, task, dataset):
         on_step(f"checking {task.dataset}/{subject}")
         checked = prepare.preflight(dataset, split, subject, request.cache)
         for entry, preset in methods:
-            tracks = {name: track for name, track in task.tracks.items() if name in entry.meta["tracks"]}
+            tracks = {name: track for name, track in task.tracks.items() if name in entry.tracks}
             if not tracks:
                 continue
             cls = entry.load()
-            make_params = getattr(cls, "make_params", None)
-            params = make_params(request.profile, preset) if make_params else None
+            params = _params(entry, cls, request.profile, preset)
             info = dataset.info(frozenset(tracks), split.unit)
             names = dict.fromkeys(m for track in tracks.values() for m in track.metrics)
             metrics = {name: registry.get("metric", name) for name in names}
@@ -150,6 +160,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
             needed += getattr(cls, "pretrained", ())
             weights = _sums(needed, request)
             source = source_hash(entry.target, target)
+            oracle = bool(getattr(cls, "oracle", False))
             asked = {name: track.space for name, track in tracks.items()}
             for seed in request.seeds:
                 spec = RunSpec(
@@ -159,7 +170,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                     split=split.name,
                     method=entry.name,
                     preset=preset,
-                    params=dataclasses.asdict(params) if dataclasses.is_dataclass(params) else {},
+                    params=params,
                     profile=request.profile,
                     seed=seed,
                 )
@@ -176,7 +187,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                     spec=spec,
                     id=run,
                     score_id=scores,
-                    skip=cls.supports(info) if hasattr(cls, "supports") else None,
+                    skip=_reason(entry, cls, info),
                     facts={
                         "suite_version": suite.version,
                         "dataset_version": dataset.version,
@@ -184,9 +195,10 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                         "split_checksum": split.checksum,
                         "split_unit": split.unit,
                         "weights": {**weights, **judges},
+                        "columns": {n: {"metrics": t.metrics, "ranked": t.ranked} for n, t in tracks.items()},
                         "source": source,
                         "control": bool(getattr(cls, "control", False)),
-                        "tags": [*dataset.tags, *checked.tags, *(["oracle"] if getattr(cls, "oracle", False) else [])],
+                        "tags": [*dataset.tags, *checked.tags, *(["oracle"] if oracle else [])],
                     },
                     job=Job(
                         spec=spec,
@@ -202,9 +214,37 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, on_step) ->
                         device=request.device,
                         threads=request.threads,
                         weights=request.weights,
+                        oracle=oracle,
                         options={"score_id": scores},
                     ),
                 )
+
+
+def _params(entry: Entry, cls: Any, profile: str, preset: str) -> dict[str, Any]:
+    """Return the values of an adapter's parameters by name; empty for a class without ``Params``."""
+    if not hasattr(cls, "Params"):
+        return {}
+    try:
+        params = cls.make_params(profile, preset)
+        return {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    except (TypeError, AttributeError) as error:
+        raise BenchError(
+            f"method {entry.name!r} in {entry.origin}: Params and its presets must be a dataclass with defaults and "
+            f"changes of its fields ({error})"
+        ) from error
+
+
+def _reason(entry: Entry, cls: Any, info: Any) -> str | None:
+    """Return why a method cannot run on a dataset, in its own words."""
+    try:
+        reason = cls.supports(info) if hasattr(cls, "supports") else None
+    except Exception as error:
+        raise BenchError(f"method {entry.name!r} in {entry.origin}: supports raised {error!r}") from error
+    if reason is not None and not isinstance(reason, str):
+        raise BenchError(
+            f"method {entry.name!r} in {entry.origin}: supports returned {reason!r}, expected text or None"
+        )
+    return reason
 
 
 def _sums(models, request: Request) -> dict[str, str]:
@@ -217,7 +257,4 @@ def _subjects(request: Request, task: Task, dataset: Dataset) -> tuple[str, ...]
         return task.subjects
     if request.subjects == ("all",):
         return task.published_subjects or task.subjects
-    known = [s for s in request.subjects if s in dataset.subjects]
-    if not known and request.dataset:
-        raise unknown(f"subject of dataset {task.dataset}", request.subjects[0], dataset.subjects)
-    return tuple(known)
+    return tuple(s for s in request.subjects if s in dataset.subjects)

@@ -22,6 +22,7 @@ _FACTS = (
     "dataset_fingerprint",
     "split_checksum",
     "split_unit",
+    "columns",
     "control",
     "tags",
     "peak_mb",
@@ -62,13 +63,13 @@ def flat(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "metrics": {
                 name: {k: score[k] for k in ("value", "n", "chance", "higher_is_better")}
                 for name, score in scores.items()
-                if score["value"] is not None
+                if score["value"] is not None and item["status"] == "ok"
             },
         }
 
 
 def newest(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one record per specification: finished before failed, then the newest."""
+    """Return the newest record of every specification, in the order of files."""
     chosen: dict[str, dict[str, Any]] = {}
     for item in sorted(items, key=lambda r: (r["date"], r["run_id"])):
         chosen[key(item)] = dict(item)
@@ -98,8 +99,10 @@ def read(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*/*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             try:
-                items.append(json.loads(line, parse_constant=_refuse))
-            except ValueError as error:
+                item = json.loads(line, parse_constant=_refuse)
+                order(item), item["date"], item["tracks"], item["scores"]
+                items.append(item)
+            except (ValueError, KeyError, TypeError) as error:
                 raise BenchError(f"{path}, line {number}: not a record ({error})") from None
     return newest(items)
 

@@ -115,8 +115,9 @@ def _finished(item: Planned, session: Session) -> Run | None:
     run = session.store.get(item.spec, item.id)
     if run is None or session.limits.force or run.status["status"] not in FINISHED:
         return None
-    scored = run.status["status"] == "skipped" or run.scores.get("score_id") == item.score_id
-    return run if scored else None
+    if run.status["status"] == "skipped":
+        return run if item.skip else None
+    return run if run.has_predictions and run.scores.get("score_id") == item.score_id else None
 
 
 def _attempt(item: Planned, session: Session) -> Run | None:
@@ -131,7 +132,7 @@ def _attempt(item: Planned, session: Session) -> Run | None:
             return run
         session.on_event("start", item, "")
         run = session.store.get(item.spec, item.id)
-        if run and run.status.get("predicted") and not session.limits.force:
+        if run and run.status.get("predicted") and run.has_predictions and not session.limits.force:
             return _score_again(item, run, session)
         return _make(item, session)
     finally:

@@ -6,6 +6,8 @@ import ast
 import hashlib
 import importlib.util
 import json
+import sys
+import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -89,8 +91,8 @@ def score_id(run: str, metric_versions: Mapping[str, Any]) -> str:
 def source_hash(*targets: str) -> str:
     """Return a hash over the source of the targets and of every project module they import.
 
-    The closure is static: imports anywhere in the text count, also inside functions. Modules outside
-    the project's packages are covered by the versions in the provenance instead.
+    The closure is static: imports anywhere in the text count, also inside functions. Installed packages
+    are covered by the versions in the provenance instead.
 
     Parameters
     ----------
@@ -111,33 +113,45 @@ def closure(targets: Iterable[str]) -> dict[str, Path]:
         if path is None or name in seen:
             continue
         seen[name] = path
-        todo += _imports(path)
+        todo += _imports(name, path)
     return seen
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Names of the project modules a file imports (``from package import module`` resolved)."""
+def _imports(name: str, path: Path) -> tuple[str, ...]:
+    """Names of the modules a file imports (``from package import module`` resolved), relative ones too."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.append(node.module)
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-            if node.module == "benchmark":  # public names are re-exported lazily
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*parts, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            if module == "benchmark":  # public names are re-exported lazily
                 from benchmark import EXPORTS
 
                 names += [EXPORTS[alias.name] for alias in node.names if alias.name in EXPORTS]
-    return tuple(name for name in names if name.partition(".")[0] in PROJECT_PACKAGES)
+    return tuple(n for n in names if n and _followed(n.partition(".")[0]))
+
+
+@cache
+def _followed(package: str) -> bool:
+    """Whether a top-level package is the project's or the user's own: neither installed nor Python's."""
+    if package in PROJECT_PACKAGES:
+        return True
+    path = None if package in sys.builtin_module_names else _source(package)
+    places = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return path is not None and not any(path.resolve().is_relative_to(place) for place in places)
 
 
 @cache
 def _source(module: str) -> Path | None:
-    """Source file of a project module; None for a name that is no module."""
+    """Source file of a module; None for a name that is no module."""
     try:
         found = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, AttributeError, ValueError):
+    except (ImportError, AttributeError, ValueError):
         return None
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 

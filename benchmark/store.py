@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +52,20 @@ class Run:
         path = self.path / "scores.json"
         return read_json(path) if path.exists() else {}
 
+    @property
+    def has_predictions(self) -> bool:
+        return (self.path / "predictions").is_dir()
+
+    @property
+    def whole(self) -> bool:
+        """Whether its files can be read; a damaged run counts as not there and is made anew."""
+        try:
+            return bool(
+                self.spec["method"] and self.status["status"] and "reason" in self.status and self.provenance["tracks"]
+            ) and ("tracks" in self.scores or not self.scores)
+        except (BenchError, KeyError, TypeError):
+            return False
+
 
 class Store:
     """A folder of run directories, ``<suite>/<dataset>/<method>/<run id>``.
@@ -69,19 +85,21 @@ class Store:
 
     def get(self, spec: RunSpec, run: str) -> Run | None:
         """Return a whole run, or None."""
-        path = self.path(spec, run)
-        return Run(path) if (path / "status.json").exists() else None
+        found = Run(self.path(spec, run))
+        return found if found.path.is_dir() and found.whole else None
 
     def runs(self, suite: str | None = None) -> Iterator[Run]:
         """Yield every whole run, in order of path."""
         for path in sorted(self.root.glob(f"{suite or '*'}/*/*/*/status.json")):
             if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
-                yield Run(path.parent)
+                run = Run(path.parent)
+                if run.whole:
+                    yield run
 
     def scratch(self, spec: RunSpec, run: str) -> Path:
         """Make and return a temporary sibling of a run's directory."""
         final = self.path(spec, run)
-        path = final.parent / f".{run}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        path = final.parent / f".{run}.{os.getpid()}@{socket.gethostname()}.{uuid.uuid4().hex[:8]}"
         try:
             path.mkdir(parents=True)
         except OSError as error:
@@ -106,10 +124,10 @@ class Store:
         return Run(final)
 
     def sweep(self) -> None:
-        """Remove scratch directories left by processes that are gone."""
+        """Remove scratch directories left by processes of this host that are gone."""
         for path in self.root.glob("*/*/*/.*"):
-            pid = path.name.split(".")[2] if path.name.count(".") >= 3 else ""
-            if path.is_dir() and pid.isdigit() and not _alive(int(pid)):
+            owner = re.match(r"\.[0-9a-f]+\.(\d+)@(.+)\.[0-9a-f]{8}(\.old)?$", path.name)
+            if owner and owner[2] == socket.gethostname() and not _alive(int(owner[1])):
                 shutil.rmtree(path, ignore_errors=True)
 
     def lock(self, run: str) -> filelock.FileLock:
@@ -119,7 +137,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BenchError(f"--store {self.root}: cannot be written ({error.strerror})") from error
-        return filelock.FileLock(folder / f"{run}.lock", thread_local=False)
+        return filelock.FileLock(folder / f"{run}.lock", thread_local=False, mode=0o666)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.api import Predictions, instantiate
+from benchmark.api import Predictions
 from benchmark.data.locate import load
 from benchmark.errors import BenchError
 from benchmark.frozen import Source, with_space
@@ -31,8 +30,8 @@ class Job:
     Attributes
     ----------
     spec : RunSpec
-    params : object
-        The adapter's parameters.
+    params : mapping
+        Values of the adapter's parameters by name.
     method, dataset : str
         Targets of the adapter and of the dataset's loader.
     split : object
@@ -48,11 +47,13 @@ class Job:
     threads : int
     weights : Path or None
         Folder of pretrained weights.
+    oracle : bool
+        Whether ``predict`` is given the truth; decided with the tag, before the method runs.
     """
 
     spec: RunSpec
-    params: Any
-    method: Any
+    params: Mapping[str, Any]
+    method: str
     dataset: str
     split: Any
     tracks: Mapping[str, Track]
@@ -63,6 +64,7 @@ class Job:
     device: str = "auto"
     threads: int = 1
     weights: Path | None = None
+    oracle: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -90,15 +92,16 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         with stopwatch(seconds, "features"):
             train = replace(train, stimuli=with_space(train.stimuli, space, source(job, device)))
         test = prepare.test_responses(fold)
-        workdir = job.scratch if len(folds) == 1 else job.scratch / fold.name
-        workdir.mkdir(exist_ok=True)
-        method = instantiate(resolve(job.method), job.params)
+        workdir = job.scratch if len(folds) == 1 else job.scratch / "folds" / fold.name
+        workdir.mkdir(parents=True, exist_ok=True)
+        cls = resolve(job.method)  # a plugin is imported here, before its parameters are made
+        method = cls(cls.Params(**job.params)) if hasattr(cls, "Params") else cls()
         report(f"train{name}")
         with stopwatch(seconds, "train"):
-            method.train(train, seed=fold_seed(job.spec, fold.name), device=device, workdir=workdir)
+            method.train(train, seed=prepare.fold_seed(job.spec.seed, fold), device=device, workdir=workdir)
         report(f"predict{name}")
         more = {}
-        if getattr(method, "oracle", False):
+        if job.oracle:
             more["truth"] = with_space(prepare.truth(fold), space, source(job, device))
         with stopwatch(seconds, "predict"):
             predictions = method.predict(test, **more)
@@ -141,26 +144,23 @@ def score(job: Job, report: Report) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def fold_seed(spec: RunSpec, fold: str) -> int:
-    """Return the seed a method gets: other draws for another subject or fold, the same for every method."""
-    place = zlib.crc32(f"{spec.subject}/{fold}".encode())
-    return int(np.random.SeedSequence([spec.seed, place]).generate_state(1)[0]) >> 1
-
-
 def use_device(device: str, threads: int) -> str:
     """Set the number of threads and return the device to use, chosen by capability."""
     import torch
 
     torch.set_num_threads(threads)
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, found in there.items() if found)
+    if not there[device.partition(":")[0]]:
+        raise BenchError(f"--device {device}: this machine has none")
+    return device
 
 
 def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: str | None) -> None:
     """Refuse predictions of a wrong shape or with NaN, and a track that nothing was predicted for."""
+    if not hasattr(predictions, "embeddings"):
+        raise BenchError(f"predict returned {type(predictions).__name__}, expected benchmark.Predictions")
     named = {f"embeddings[{k}]": v for k, v in predictions.embeddings.items()}
     named |= {f"intermediates[{k}]": v for k, v in predictions.intermediates.items()}
     named |= {k: v for k in ("images", "class_scores", "captions") if (v := getattr(predictions, k)) is not None}

@@ -55,13 +55,24 @@ def find(registry: Registry, name: str, data: Path | None) -> tuple[str, Path | 
     BenchError
         Where the name is unknown, or its files are not under ``data``.
     """
+    found = [path for path in candidates(data) if folder_name(path) == name]
     if name in registry.names("dataset"):
+        if found:
+            raise _taken(found[0], f"the registered dataset {name!r} has that name")
         entry = registry.get("dataset", name)
         return entry.target, None if entry.meta.get("generated") else _marked(entry, data)
-    folders = {folder_name(path): path for path in reversed(candidates(data))}
-    if name in folders:
-        return FOLDER_TARGET, folders[name]
-    raise unknown("dataset", name, [*registry.names("dataset"), *sorted(f for f in folders if f)])
+    if len(found) > 1:
+        raise _taken(found[1], f"{found[0]} has that name too")
+    if found and name in (*registry.names("suite"), "leaderboards"):
+        raise _taken(found[0], f"{name!r} is a name of bench's own")
+    if found:
+        return FOLDER_TARGET, found[0]
+    folders = {folder_name(path) for path in candidates(data)} - {None}
+    raise unknown("dataset", name, [*registry.names("dataset"), *sorted(folders)])
+
+
+def _taken(path: Path, why: str) -> BenchError:
+    return BenchError(f'{path / FOLDER_HEADER}: {why}, expected another "name"')
 
 
 def _marked(entry: Entry, data: Path | None) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import numpy as np
 from benchmark.api import Responses, Stimuli, TrainSet
 from benchmark.data.base import Dataset, SubjectData
 from benchmark.data.files import nearest, read_cache, write_atomic
-from benchmark.data.scan import Scan, as_slice, blocks, embedding_faults, scan
+from benchmark.data.scan import Scan, blocks, embedding_faults, scan
 from benchmark.data.splits import Split, guard
 from benchmark.errors import BenchError
 
@@ -218,6 +219,12 @@ def truth(fold: Fold) -> Stimuli:
     return fold.dataset.stimuli.take(test_items(fold).stimulus)
 
 
+def fold_seed(seed: int, fold: Fold) -> int:
+    """Return the seed a method gets: other draws for another subject or fold, the same for every method."""
+    place = zlib.crc32(f"{fold.subject}/{fold.name}".encode())
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0]) >> 1
+
+
 # pytest would collect these two by name in every test module that imports them.
 test_responses.__test__ = test_items.__test__ = False
 
@@ -349,12 +356,8 @@ def _train_mean(fold: Fold, voxels: np.ndarray) -> np.ndarray:
 
 
 def _prepared(fold: Fold, rows_by_subject: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return kept voxels of the given trials with NaN filled; a view of the file where nothing changes."""
+    """Return kept voxels of the given trials with NaN filled: a copy, from which no other trial can be reached."""
     preparation = fold.preparation
-    untouched = preparation.keep.all() and not preparation.report.n_filled
-    if untouched and len(rows_by_subject) == 1:
-        (subject, rows), *_ = rows_by_subject.items()
-        return np.asarray(fold.data[subject].responses[as_slice(rows)], np.float32)
     columns = np.flatnonzero(preparation.keep)
     fill = preparation.fill[columns]
     out = np.empty((sum(map(len, rows_by_subject.values())), len(columns)), np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -210,6 +211,8 @@ def _fold_faults(unit: str, folds: tuple[FoldIds, ...]) -> Iterator[str]:
     yield from (f"fold {name!r} is there twice, expected unique names" for name, n in names.items() if n > 1)
     tested: dict[str, str] = {}
     for fold in folds:
+        if not re.fullmatch(r"\w[\w .+-]*", fold.name):
+            yield f"fold name {fold.name!r} found, expected letters, digits, spaces and '.', '_', '+', '-'"
         for side, ids in (("train", fold.train), ("test", fold.test)):
             twins = [value for value, n in Counter(ids).items() if n > 1]
             if twins:

@@ -238,13 +238,18 @@ def test_test_trials_do_not_move_the_training_side():
 # -------------------------------------------------------------------------------------- the voxel preparation
 
 
-def test_sound_rows_are_views_of_the_file(tmp_path):
+def test_sound_rows_are_copied_so_that_no_other_trial_is_in_reach(tmp_path):
     root, _, _ = loaded(tmp_path, unit="run", average=())
     dataset, split = folder.load(root, tmp_path / "cache"), folder.read_splits(root)["main"]
     fold = prepare.folds(dataset, split, "S1")[0]
     data = fold.data["S1"].responses
-    assert np.shares_memory(prepare.train_set(fold, set()).fmri.data, data)
-    assert np.shares_memory(prepare.test_responses(fold).data, data)
+    for found, rows in (
+        (prepare.train_set(fold, set()).fmri.data, fold.train_rows["S1"]),
+        (prepare.test_responses(fold).data, fold.test_rows["S1"]),
+    ):
+        assert not np.shares_memory(found, data)
+        assert found.flags.writeable
+        np.testing.assert_array_equal(found, data[rows])
 
 
 def test_dropping_and_filling():

@@ -1,4 +1,5 @@
 import os
+import socket
 
 import pytest
 
@@ -10,8 +11,12 @@ SPEC = RunSpec("mini", "tiny", "S1", "main", "ridge", "default")
 
 
 def fill(path, status="ok"):
-    for name in ("spec", "provenance", "scores"):
-        write_json(path / f"{name}.json", {"x": 1})
+    for name, value in {
+        "spec": {"method": "ridge"},
+        "provenance": {"tracks": ["words"]},
+        "scores": {"tracks": {}},
+    }.items():
+        write_json(path / f"{name}.json", value)
     write_json(path / "status.json", {"status": status, "reason": ""})
 
 
@@ -43,10 +48,13 @@ def test_a_commit_replaces_the_old_run_and_leaves_nothing_behind(tmp_path):
 def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path):
     store = Store(tmp_path)
     mine = store.scratch(SPEC, "abc")
-    dead = mine.with_name(".abc.99999999.cafe")
+    dead = mine.with_name(f".abc.99999999@{socket.gethostname()}.cafecafe")
+    elsewhere = mine.with_name(".abc.99999999@another-node.cafecafe")
     dead.mkdir()
+    elsewhere.mkdir()
     store.sweep()
     assert mine.exists()
+    assert elsewhere.exists()
     assert not dead.exists()
 
 
@@ -65,14 +73,15 @@ def test_nan_is_never_written(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_damaged_file_is_named(tmp_path):
+@pytest.mark.parametrize(("name", "content"), [("spec", "{"), ("status", "{}"), ("provenance", ""), ("scores", "[")])
+def test_a_damaged_run_counts_as_not_there(tmp_path, name, content):
     store = Store(tmp_path)
     scratch = store.scratch(SPEC, "abc")
     fill(scratch)
     run = store.commit(scratch, SPEC, "abc")
-    (run.path / "spec.json").write_text("{")
-    with pytest.raises(BenchError, match=r"spec.json: not valid JSON"):
-        _ = run.spec
+    (run.path / f"{name}.json").write_text(content)
+    assert store.get(SPEC, "abc") is None
+    assert list(store.runs()) == []
 
 
 def test_a_store_that_cannot_be_written_is_said(tmp_path):

@@ -153,3 +153,8 @@ def edit_array(path: Path, change: Callable[[np.ndarray], np.ndarray | None]) ->
 def truncate(path: Path, n_bytes: int = 30) -> None:
     """Cut bytes from the end of a file."""
     path.write_bytes(path.read_bytes()[:-n_bytes])
+
+
+def every_file(root: Path) -> list[str]:
+    """Return every file of a dataset, as paths below its folder."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
