@@ -168,10 +168,19 @@ def read_array(root: Path, name: str, expected: str = "an array") -> np.ndarray:
 
 def read_masks(root: Path, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of an ``.npz`` file."""
+    return _from_archive(root, name, lambda archive: {roi: archive[roi] for roi in archive.files})
+
+
+def mask_names(root: Path, name: str) -> list[str]:
+    """Return the names in an ``.npz`` file; the arrays are not read."""
+    return _from_archive(root, name, lambda archive: list(archive.files))
+
+
+def _from_archive(root: Path, name: str, take: Callable[[Any], Any]) -> Any:
     path, expected = root / name, "an .npz file of ROI masks"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {roi: archive[roi] for roi in archive.files}
+            return take(archive)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file, expected {expected}") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for a damaged archive

@@ -7,6 +7,9 @@ no threads, so forking afterwards is safe.
 import importlib
 
 MODULES = (
+    "benchmark.scoring",
+    "benchmark.worker",
+    "jsonschema",
     "numpy",
     "open_clip.model",
     "pandas",
