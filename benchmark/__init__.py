@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 EXPORTS = {
     "Method": "benchmark.api",
+    "Reconstructor": "benchmark.api",
     "TrainSet": "benchmark.api",
     "Responses": "benchmark.api",
     "Stimuli": "benchmark.api",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -80,6 +80,27 @@ class Stimuli:
         )
 
 
+class Models(Protocol):
+    """The frozen pretrained models of a run, in its profile and on its device."""
+
+    def extract(self, model: str, output: str, items: Any, **options: Any) -> np.ndarray:
+        """Return one output of a model for every stimulus, float32, from the cache where it is there.
+
+        Parameters
+        ----------
+        model, output : str
+            For example ``"clip"`` and ``"image_tokens"``: a method of the model that maps stimuli to an
+            array of one row each.
+        items : ndarray of pictures, sequence of str, or sequence of tuples of str
+            Of several texts the mean is taken.
+        **options
+            Passed to the method.
+        """
+
+    def load(self, model: str) -> Any:
+        """Return a loaded model, for what is computed from predictions."""
+
+
 @dataclass(frozen=True)
 class TrainSet:
     """The training side of a split; nothing of the test side is reachable from here.
@@ -104,6 +125,11 @@ class TrainSet:
         The single trials behind the averaged rows, where rows were averaged.
     repeat_row : ndarray of shape (n_trials,), int, or None
         Row of ``fmri`` that each single trial belongs to.
+    unlabelled : Responses or None
+        Responses of the training subjects to something else than the stimuli (sentences of the same
+        experiment), for pre-training; same voxels.
+    models : Models or None
+        Frozen pretrained models; the harness always sets it.
     """
 
     fmri: Responses
@@ -115,6 +141,8 @@ class TrainSet:
     unit: str = "stimulus"
     repeats: Responses | None = None
     repeat_row: np.ndarray | None = None
+    unlabelled: Responses | None = None
+    models: Models | None = None
 
     def __len__(self) -> int:
         return len(self.fmri)
@@ -227,8 +255,13 @@ class Method:
     paper, licence : str
     reported : mapping
         Numbers the paper reports, for the documentation only.
+    pretrained : tuple of str
+        Frozen models it uses; they are checked before the run and are part of its identity.
     resources : mapping
         Rough needs at the paper's size, such as ``{"gpus": 0, "memory_gb": 4, "minutes": 5}``.
+    tags : tuple of str
+        What every row of the method carries, such as ``"leaky selection"`` (never ranked); a property
+        where it depends on the parameters.
     """
 
     name: ClassVar[str] = ""
@@ -243,6 +276,7 @@ class Method:
     reported: ClassVar[Mapping[str, Any]] = {}
     pretrained: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Mapping[str, float]] = {}
+    tags: tuple[str, ...] = ()
 
     def __init__(self, params: Any = None) -> None:
         self.params = self.Params() if params is None else params
@@ -255,9 +289,11 @@ class Method:
             changes |= cls.presets[preset]
         return dataclasses.replace(cls.Params(), **changes | dict(overrides or {}))
 
-    @classmethod
-    def supports(cls, dataset: DatasetInfo) -> str | None:
-        """Return why the method cannot run on the dataset, or None."""
+    def supports(self, dataset: DatasetInfo) -> str | None:
+        """Return why the method, with its parameters, cannot run on the dataset, or None.
+
+        It may also be a static or class method where the parameters do not matter.
+        """
         return None
 
     def train(self, train: TrainSet, *, seed: int, device: str, workdir: Path) -> None:
@@ -278,3 +314,35 @@ class Method:
     def predict(self, fmri: Responses) -> Predictions:
         """Predict from test responses and nothing else."""
         raise NotImplementedError
+
+
+class Reconstructor(Method):
+    """A reconstruction method in two steps: responses to features, features to pictures.
+
+    The harness then gives the ladder: ``generate`` from the true features of the test pictures (what
+    the generator can do at most), from predicted ones (the method), and the latter against other
+    pictures' truth. ``stimulus_features`` and ``generate`` must not depend on training.
+    """
+
+    tracks: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
+
+    def stimulus_features(self, stimuli: Stimuli, models: Models) -> dict[str, np.ndarray]:
+        """Return the true features of stimuli by name, each (n, ...): the targets of training."""
+        raise NotImplementedError
+
+    def predict_features(self, fmri: Responses) -> dict[str, np.ndarray]:
+        """Predict what ``stimulus_features`` gives."""
+        raise NotImplementedError
+
+    def generate(self, features: Mapping[str, np.ndarray], seeds: Sequence[int], models: Models) -> Predictions:
+        """Make pictures, and intermediates, from features; a picture depends on its own seed only."""
+        raise NotImplementedError
+
+    def predict(self, fmri: Responses) -> Predictions:
+        """Predict features and make pictures of them; ``train`` must have set ``seed`` and ``models``."""
+        return self.generate(self.predict_features(fmri), item_seeds(self.seed, len(fmri)), self.models)
+
+
+def item_seeds(seed: int, n: int) -> list[int]:
+    """Return one seed for each of n items, so that a picture does not depend on those before it."""
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]

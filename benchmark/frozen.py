@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,13 +39,16 @@ class Source:
     device: str = "cpu"
 
     def features(self, kind: str, images: np.ndarray) -> np.ndarray:
-        """Return the cached features of stimuli, shape (n, d)."""
+        """Return the cached features of stimuli, shape (n, d), by the name of a space or of a metric's features."""
+        return self.extract(*(SPACES | FEATURES)[kind], images)
+
+    def extract(self, model: str, output: str, items: Any, **options: Any) -> np.ndarray:
+        """Return one cached output of a model for every stimulus, as ``benchmark.api.Models`` says."""
         from benchmark.pretrained.features import features
 
-        model, output = (SPACES | FEATURES)[kind]
         profile, weights = _where(model, self.profile, self.weights)
         common = {"profile": profile, "cache": self.cache, "weights": weights, "device": self.device}
-        return features(model, output, images, **common)
+        return features(model, output, items, **common, **options)
 
     def load(self, model: str):
         """Return a loaded model."""

@@ -149,6 +149,8 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                 continue
             cls = entry.load()
             params = _params(entry, cls, request.profile, preset)
+            method = _made(entry, cls, params)
+            own = getattr(method, "tags", ())
             info = dataset.info(frozenset(tracks), split.unit)
             names = dict.fromkeys(m for track in tracks.values() for m in track.metrics)
             metrics = {name: registry.get("metric", name) for name in names}
@@ -187,7 +189,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                     spec=spec,
                     id=run,
                     score_id=scores,
-                    skip=_reason(entry, cls, info),
+                    skip=_reason(entry, method, info),
                     facts={
                         "suite_version": suite.version,
                         "dataset_version": dataset.version,
@@ -198,7 +200,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         "columns": {n: {"metrics": t.metrics, "ranked": t.ranked} for n, t in tracks.items()},
                         "source": source,
                         "control": bool(getattr(cls, "control", False)),
-                        "tags": [*dataset.tags, *checked.tags, *(["oracle"] if oracle else [])],
+                        "tags": [*dataset.tags, *checked.tags, *own, *(["oracle"] if oracle else [])],
                     },
                     job=Job(
                         spec=spec,
@@ -234,10 +236,18 @@ def _params(entry: Entry, cls: Any, profile: str, preset: str) -> dict[str, Any]
         ) from error
 
 
-def _reason(entry: Entry, cls: Any, info: Any) -> str | None:
+def _made(entry: Entry, cls: Any, params: Mapping[str, Any]) -> Any:
+    """Return an adapter as a run makes it."""
+    try:
+        return cls(cls.Params(**params)) if hasattr(cls, "Params") else cls()
+    except Exception as error:
+        raise BenchError(f"method {entry.name!r} in {entry.origin}: making it raised {error!r}") from error
+
+
+def _reason(entry: Entry, method: Any, info: Any) -> str | None:
     """Return why a method cannot run on a dataset, in its own words."""
     try:
-        reason = cls.supports(info) if hasattr(cls, "supports") else None
+        reason = method.supports(info) if hasattr(method, "supports") else None
     except Exception as error:
         raise BenchError(f"method {entry.name!r} in {entry.origin}: supports raised {error!r}") from error
     if reason is not None and not isinstance(reason, str):

@@ -90,7 +90,8 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         report(f"prepare{name}")
         train = prepare.train_set(fold, frozenset(job.tracks), space)
         with stopwatch(seconds, "features"):
-            train = replace(train, stimuli=with_space(train.stimuli, space, source(job, device)))
+            models = source(job, device)
+            train = replace(train, stimuli=with_space(train.stimuli, space, models), models=models)
         test = prepare.test_responses(fold)
         workdir = job.scratch if len(folds) == 1 else job.scratch / "folds" / fold.name
         workdir.mkdir(parents=True, exist_ok=True)

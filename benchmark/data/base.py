@@ -30,6 +30,8 @@ class SubjectData:
     space : mapping
         What ``data show`` needs to draw voxels in place: ``shape`` (3 ints) and ``coords``
         (n_voxels x 3 ints), where known.
+    unlabelled : ndarray of shape (n, n_voxels) or None
+        Responses to something else than the stimuli (sentences of the same experiment).
     """
 
     responses: np.ndarray
@@ -40,6 +42,7 @@ class SubjectData:
     rois: Mapping[str, np.ndarray] = field(default_factory=dict)
     ncsnr: np.ndarray | None = None
     space: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unlabelled: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ def train_set(fold: Fold, tracks: frozenset[str] | set[str], space: str | None =
         unit=fold.split.unit,
         repeats=single if averaged else None,
         repeat_row=row if averaged else None,
+        unlabelled=_unlabelled(fold),
     )
 
 
@@ -370,6 +371,20 @@ def _prepared(fold: Fold, rows_by_subject: Mapping[str, np.ndarray]) -> np.ndarr
                 np.copyto(part, fill, where=np.isnan(part))
         end += len(rows)
     return out
+
+
+def _unlabelled(fold: Fold) -> Responses | None:
+    """Return the training subjects' responses to other stimuli: of no subject that is tested."""
+    found = {s: fold.data[s].unlabelled for s in fold.train_rows if s != fold.subject}
+    found = {s: table for s, table in found.items() if table is not None and len(table)}
+    if not found:
+        return None
+    keep, fill = np.flatnonzero(fold.preparation.keep), fold.preparation.fill
+    data = np.concatenate([np.take(table, keep, axis=1) for table in found.values()], dtype=np.float32)
+    np.copyto(data, fill[keep], where=np.isnan(data))
+    if not np.isfinite(data).all():
+        raise BenchError(f"{_where(fold)}: an unlabelled response holds an infinity, expected numbers")
+    return Responses(data, np.repeat(list(found), [len(t) for t in found.values()]), _rois(fold))
 
 
 def _labels(fold: Fold, rows_by_subject: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
