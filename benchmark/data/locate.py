@@ -80,7 +80,7 @@ def _marked(entry: Entry, data: Path | None) -> Path | None:
     if marker is None:  # a plugin's or entry point's loader finds its own files
         return data
     for path in candidates(data):
-        if (path / marker).exists():
+        if next(path.glob(marker), None):  # a marker may be a pattern, such as one file of any subject
             return path
     where = f"under {data}" if data else "because neither --data nor BENCH_DATA is set"
     raise BenchError(f"dataset {entry.name}: {marker} not found {where}; it comes from {entry.meta['source']}")
