@@ -202,7 +202,10 @@ class Predictions:
         Stimulus id of every column of ``class_scores``.
     captions : sequence of n str, or None
     intermediates : mapping of str to ndarray of shape (n, ...)
-        Named extra outputs, for example a low-level image.
+        Named extra outputs. Those that are pictures (uint8, four axes), such as a low-level image, are
+        scored too.
+    features : mapping of str to ndarray of shape (n, ...)
+        What a ``Reconstructor`` made its pictures from; the ladder compares it with the true features.
     """
 
     embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -211,6 +214,7 @@ class Predictions:
     class_ids: np.ndarray | None = None
     captions: Sequence[str] | None = None
     intermediates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -340,7 +344,9 @@ class Reconstructor(Method):
 
     def predict(self, fmri: Responses) -> Predictions:
         """Predict features and make pictures of them; ``train`` must have set ``seed`` and ``models``."""
-        return self.generate(self.predict_features(fmri), item_seeds(self.seed, len(fmri)), self.models)
+        features = self.predict_features(fmri)
+        made = self.generate(features, item_seeds(self.seed, len(fmri)), self.models)
+        return dataclasses.replace(made, features=features)
 
 
 def item_seeds(seed: int, n: int) -> list[int]:

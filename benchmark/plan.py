@@ -126,13 +126,14 @@ def _methods(registry: Registry, names: Sequence[str]) -> Iterator[tuple[Entry, 
     for text in names:
         name, _, preset = text.partition(":")
         for entry in registry.entries("method") if name == "all" else [registry.get("method", name)]:
-            if (entry.name, preset or "default") in seen:
-                continue
-            seen.add((entry.name, preset or "default"))
-            presets = list(getattr(entry.load(), "presets", {})) if preset else []
+            presets = getattr(entry.load(), "presets", {}) if preset else {}
             if preset and preset not in ("default", *presets):
                 raise unknown(f"preset of {entry.name}", preset, ["default", *presets])
-            yield entry, preset or "default"
+            chosen = preset if presets.get(preset) else "default"  # a preset without changes is the default
+            if (entry.name, chosen) in seen:
+                continue
+            seen.add((entry.name, chosen))
+            yield entry, chosen
 
 
 def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, on_step) -> Iterator[Planned]:

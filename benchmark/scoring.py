@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
         ``{track: {metric: {value, n, chance, higher_is_better, version, protocol}}}``; a metric that is
         not defined here has value None and a reason.
     """
+    parts = [_at_size(part) for part in parts] if "reconstruction" in tracks else parts
     table: dict[str, list] = {name: [] for name in ("track", "metric", "fold", "block", "item", "value")}
     summary: dict[str, dict] = {}
     for name, track in tracks.items():
@@ -95,7 +97,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
     return table, summary
 
 
-def write(folder: Path, table: Mapping[str, list], summary: Mapping[str, Any], score_id: str) -> None:
+def write(folder: Path, table: Mapping[str, list], summary: Mapping[str, Any], score_id: str, **more: Any) -> None:
     """Write ``scores.parquet``, then ``scores.json``, which is what says that scoring is complete."""
     import pyarrow
     import pyarrow.parquet
@@ -104,7 +106,24 @@ def write(folder: Path, table: Mapping[str, list], summary: Mapping[str, Any], s
     temporary = folder / ".scores.parquet"
     pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
     temporary.replace(folder / "scores.parquet")
-    write_json(folder / "scores.json", {"score_id": score_id, "tracks": summary})
+    write_json(folder / "scores.json", {"score_id": score_id, "tracks": summary, **more})
+
+
+def _at_size(part: Part) -> Part:
+    """Return the part with its predicted pictures at the size of the stimuli (bicubic, antialiased)."""
+    pictures, (n, height, width, channels) = np.asarray(part.predictions.images), part.truth.images.shape
+    if pictures.shape == part.truth.images.shape:
+        return part
+    if len(pictures) != n or pictures.shape[3] != channels:
+        raise BenchError(f"images have shape {pictures.shape}, the stimuli {part.truth.images.shape}")
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+    bicubic = functional.InterpolationMode.BICUBIC
+    x = functional.resize(x, [height, width], interpolation=bicubic, antialias=True)
+    pictures = x.permute(0, 2, 3, 1).numpy()
+    return dataclasses.replace(part, predictions=dataclasses.replace(part.predictions, images=pictures))
 
 
 @dataclass(frozen=True)
@@ -150,8 +169,6 @@ def _view(part: Part, name: str, track: Track) -> _View:
             raise BenchError(f"embeddings[{track.space}]: NaN or infinity in the truth or the prediction")
         return _View(part, true, np.asarray(predicted), KIND[name])
     true, predicted = np.asarray(part.truth.images), np.asarray(part.predictions.images)
-    if predicted.shape != true.shape:
-        raise BenchError(f"images have shape {predicted.shape}, the stimuli {true.shape}")
     flat = (np.asarray(x.reshape(n, -1), np.float32) / np.float32(255) for x in (true, predicted))
     return _View(part, *flat, "pearson")
 

@@ -76,6 +76,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
     dict
         ``seconds`` of training and prediction, the preparation report, device.
     """
+    from benchmark import ladder
     from benchmark.data import prepare
 
     report("load")
@@ -95,11 +96,10 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         test = prepare.test_responses(fold)
         workdir = job.scratch if len(folds) == 1 else job.scratch / "folds" / fold.name
         workdir.mkdir(parents=True, exist_ok=True)
-        cls = resolve(job.method)  # a plugin is imported here, before its parameters are made
-        method = cls(cls.Params(**job.params)) if hasattr(cls, "Params") else cls()
+        method, seed = _made(job), prepare.fold_seed(job.spec.seed, fold)
         report(f"train{name}")
         with stopwatch(seconds, "train"):
-            method.train(train, seed=prepare.fold_seed(job.spec.seed, fold), device=device, workdir=workdir)
+            method.train(train, seed=seed, device=device, workdir=workdir)
         report(f"predict{name}")
         more = {}
         if job.oracle:
@@ -111,6 +111,10 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
         save(predictions, folder, prepare.test_items(fold).ids)
         if space is not None:  # what centred metrics subtract: a fact of the training side
             np.save(folder / "centre.npy", train.stimuli.embeddings[space].mean(0, dtype=np.float64))
+        if job.options.get("ladder") == "full" and predictions.features:
+            report(f"permuted training{name}")
+            permuted = ladder.train_permuted(_made(job), train, test, seed, device, workdir)
+            save(permuted, job.scratch / "ladder" / fold.name, prepare.test_items(fold).ids)
         reports.append(asdict(fold.report))
         trained += len(train)
     return {"seconds": seconds, "preparation": reports, "device": device, "n_train": trained, **preloaded()}
@@ -118,7 +122,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
 
 def score(job: Job, report: Report) -> dict[str, Any]:
     """Score saved predictions against the truth; write ``scores.parquet`` and ``scores.json``."""
-    from benchmark import scoring
+    from benchmark import ladder, scoring
     from benchmark.data import prepare
 
     report("score")
@@ -140,9 +144,23 @@ def score(job: Job, report: Report) -> dict[str, Any]:
             centre = np.load(folder / "centre.npy", allow_pickle=False) if space is not None else None
             parts.append(scoring.Part(fold.name, items, truth, predictions, centre))
         metrics = {name: resolve(target) for name, target in job.metrics.items()}
-        table, summary = scoring.score(parts, job.tracks, metrics, source(job, device))
-        scoring.write(job.scratch, table, summary, job.options["score_id"])
+        models = source(job, device)
+        table, summary = scoring.score(parts, job.tracks, metrics, models)
+        more = {}
+        if "reconstruction" in job.tracks and any(part.predictions.features for part in parts):
+            report("ladder")
+            folders = [job.scratch / "ladder" / part.fold for part in parts]
+            permuted = [restore(folder) for folder in folders if folder.is_dir()]
+            rungs = ladder.rungs(parts, _made(job), job.spec.seed, models, permuted)
+            more["ladder"] = ladder.climb(rungs, table, job.tracks["reconstruction"], metrics, models)
+        scoring.write(job.scratch, table, summary, job.options["score_id"], **more)
     return {"seconds": seconds}
+
+
+def _made(job: Job) -> Any:
+    """Return the adapter with its parameters; a plugin is imported here, before they are made."""
+    cls = resolve(job.method)
+    return cls(cls.Params(**job.params)) if hasattr(cls, "Params") else cls()
 
 
 def use_device(device: str, threads: int) -> str:
@@ -164,6 +182,7 @@ def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: st
         raise BenchError(f"predict returned {type(predictions).__name__}, expected benchmark.Predictions")
     named = {f"embeddings[{k}]": v for k, v in predictions.embeddings.items()}
     named |= {f"intermediates[{k}]": v for k, v in predictions.intermediates.items()}
+    named |= {f"features[{k}]": v for k, v in predictions.features.items()}
     named |= {k: v for k in ("images", "class_scores", "captions") if (v := getattr(predictions, k)) is not None}
     for name, value in named.items():
         if len(value) != n:
@@ -198,6 +217,7 @@ def save(predictions: Predictions, folder: Path, items: np.ndarray) -> None:
     folder.mkdir(parents=True)
     arrays = {f"embeddings.{k}": v for k, v in predictions.embeddings.items()}
     arrays |= {f"intermediates.{k}": v for k, v in predictions.intermediates.items()}
+    arrays |= {f"features.{k}": v for k, v in predictions.features.items()}
     arrays |= {k: getattr(predictions, k) for k in ("images", "class_scores") if getattr(predictions, k) is not None}
     for name, value in arrays.items():
         value = np.asarray(value)
@@ -222,6 +242,7 @@ def restore(folder: Path) -> Predictions:
         class_ids=np.array(lists["class_ids"]) if "class_ids" in lists else None,
         captions=lists.get("captions"),
         intermediates=group("intermediates."),
+        features=group("features."),
     )
 
 

@@ -31,4 +31,9 @@ METHODS = {
         "summary": "Brain2Word, dense network with word-vector and word-class heads",
         "tracks": ("words",),
     },
+    "brain-diffuser": {
+        "target": "methods.brain_diffuser:BrainDiffuser",
+        "summary": "ridge to VDVAE latents and CLIP tokens, pictures by Versatile Diffusion",
+        "tracks": ("reconstruction",),
+    },
 }

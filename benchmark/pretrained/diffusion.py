@@ -59,8 +59,8 @@ def centres(rows: int, columns: int) -> torch.Tensor:
     return torch.cartesian_prod(y, x)
 
 
-def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Return uint8 pictures (n, size, size, 3), bicubic and antialiased where the size differs."""
+def resize(images: np.ndarray, size: int, interpolation: str = "bicubic") -> np.ndarray:
+    """Return uint8 pictures (n, size, size, 3), antialiased where the size differs."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise BenchError(f"start pictures must be uint8 (n, h, w, 3), not {images.dtype} {images.shape}")
     if images.shape[1:3] == (size, size):
@@ -68,7 +68,8 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     from torchvision.transforms.v2 import functional
 
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    x = functional.resize(x, [size, size], interpolation=functional.InterpolationMode.BICUBIC, antialias=True)
+    mode = functional.InterpolationMode(interpolation)
+    x = functional.resize(x, [size, size], interpolation=mode, antialias=True)
     return x.permute(0, 2, 3, 1).numpy()
 
 

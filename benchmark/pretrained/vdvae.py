@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmark.errors import BenchError
+from benchmark.pretrained import diffusion
 
 __all__ = ["FULL", "MINI", "VDVAE", "VDVAEConfig", "parse_blocks"]
 
@@ -253,10 +254,12 @@ class VDVAE(nn.Module):
         ]
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
-        """Turn uint8 pictures (n, size, size, 3) into the network's input (n, 3, size, size)."""
+        """Turn uint8 pictures (n, h, w, 3) into the network's input (n, 3, size, size); bilinear, antialiased."""
         size = self.config.image_size
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
-            raise BenchError(f"VDVAE needs uint8 pictures (n, {size}, {size}, 3), got {images.dtype} {images.shape}")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
+            raise BenchError(f"VDVAE needs uint8 pictures (n, height, width, 3), got {images.dtype} {images.shape}")
+        if images.shape[1:3] != (size, size):
+            images = diffusion.resize(images, size, "bilinear")
         x = torch.from_numpy(np.ascontiguousarray(images)).to(self.decoder.gain.device).permute(0, 3, 1, 2)
         return ((x.float() - self.config.shift) / self.config.scale).to(self.decoder.gain.dtype)
 
@@ -293,7 +296,9 @@ class VDVAE(nn.Module):
         return torch.cat(chosen, dim=1).float().cpu().numpy()
 
     @torch.inference_mode()
-    def decode(self, latents: np.ndarray, seeds, temperature: float = 1.0, draw_pixels: bool = False) -> np.ndarray:
+    def decode(
+        self, latents: np.ndarray, seeds, temperature: float = 1.0, draw_pixels: bool = False, batch: int = 64
+    ) -> np.ndarray:
         """Return pictures from the latents of the first layers; finer layers are drawn from the prior.
 
         Parameters
@@ -306,11 +311,18 @@ class VDVAE(nn.Module):
             Factor of the prior's standard deviation; 0 takes its means.
         draw_pixels : bool
             Draw pixels from the logistic mixture (as published) instead of taking its mean.
+        batch : int
+            Does not change the result.
 
         Returns
         -------
         ndarray of shape (n, size, size, 3), uint8
         """
+        if len(seeds) != len(latents):
+            raise BenchError(f"{len(seeds)} seeds for {len(latents)} pictures: one per picture is needed")
+        if len(latents) > batch:
+            cuts = (slice(i, i + batch) for i in range(0, len(latents), batch))
+            return np.concatenate([self.decode(latents[s], seeds[s], temperature, draw_pixels, batch) for s in cuts])
         gain = self.decoder.gain
         given = self.split(torch.as_tensor(np.asarray(latents), device=gain.device, dtype=gain.dtype))
         noise = _Noise(seeds, len(latents))

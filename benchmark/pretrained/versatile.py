@@ -178,7 +178,7 @@ class Versatile:
         ----------
         image_tokens : ndarray of shape (n, image tokens, width)
         text_tokens : ndarray of shape (n, text tokens, width)
-            As :class:`Clip` gives them, or predictions of them.
+            As :class:`Clip` gives them, or predictions of them. Image tokens may be cut to the first few.
         seeds : sequence of int
             One per picture; a picture depends on its own seed only.
         start : ndarray of shape (n, h, w, 3), uint8, optional
@@ -200,7 +200,7 @@ class Versatile:
         n = self._check(image_tokens, text_tokens, seeds, start, text_weight)
         set_conditions(self.unet, float(text_weight), text_tokens.shape[1], image_tokens.shape[1])
         grey, nothing = self.unconditional()
-        empty = self._context(nothing, grey)
+        empty = self._context(nothing, grey[:, : image_tokens.shape[1]])
         size = self.kl.image_size
         parts = [np.zeros((0, size, size, 3), np.uint8)]
         for first in range(0, n, batch):
@@ -217,7 +217,8 @@ class Versatile:
 
     def _context(self, text_tokens: np.ndarray, image_tokens: np.ndarray) -> torch.Tensor:
         tokens = torch.from_numpy(np.concatenate([text_tokens, image_tokens], axis=1).astype(np.float32))
-        return self._tensor(diffusion.prepare_tokens(tokens.to(self.device), self.positions))
+        positions = None if self.positions is None else self.positions[: tokens.shape[1]]
+        return self._tensor(diffusion.prepare_tokens(tokens.to(self.device), positions))
 
     def _tensor(self, values) -> torch.Tensor:
         return torch.as_tensor(values).to(self.device, self.unet.dtype)
@@ -225,8 +226,10 @@ class Versatile:
     def _check(self, image_tokens, text_tokens, seeds, start, text_weight) -> int:
         n = len(seeds)
         for kind, tokens in (("image", image_tokens), ("text", text_tokens)):
-            if tokens.shape != (n, *self.token_shapes[kind]):
-                raise BenchError(f"{kind} tokens must be {(n, *self.token_shapes[kind])}, got {tokens.shape}")
+            shape = (n, *self.token_shapes[kind])
+            cut = (n, *tokens.shape[1:2], shape[2]) if kind == "image" and 0 < tokens.shape[1] <= shape[1] else shape
+            if tokens.shape != cut:
+                raise BenchError(f"{kind} tokens must be {shape}, got {tokens.shape}")
             if not np.isfinite(tokens).all():
                 raise BenchError(f"{kind} tokens hold NaN or infinity")
         if start is not None and len(start) != n:

@@ -89,9 +89,18 @@ def test_reconstructions():
     _, summary = scoring.score([given], {"reconstruction": RECONSTRUCTION}, METRICS)
     values = {k: v["value"] for k, v in summary["reconstruction"].items()}
     assert values == pytest.approx({"two_way": 1, "pixcorr": 1, "ssim": 1, "l1": 0}, abs=1e-6)
-    small = scoring.Part("f", given.items, given.truth, Predictions(images=images[:, :8]))
+    grey = scoring.Part("f", given.items, given.truth, Predictions(images=images[..., :1]))
     with pytest.raises(BenchError, match="images have shape"):
-        scoring.score([small], {"reconstruction": RECONSTRUCTION}, METRICS)
+        scoring.score([grey], {"reconstruction": RECONSTRUCTION}, METRICS)
+
+
+def test_predictions_of_another_size_are_resized():
+    flat = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.full((1, 16, 16, 3), 40, np.uint8)
+    given = part(np.zeros((6, 2), np.float32), images=flat)
+    large = np.repeat(np.repeat(flat, 2, 1), 2, 2)
+    given = scoring.Part("f", given.items, given.truth, Predictions(images=large))
+    _, summary = scoring.score([given], {"reconstruction": RECONSTRUCTION}, METRICS)
+    assert summary["reconstruction"]["l1"]["value"] == 0
 
 
 def test_constant_predictions_are_chance_and_counted():

@@ -1,0 +1,190 @@
+"""Brain-Diffuser: ridge to VDVAE latents and CLIP tokens, then Versatile Diffusion from the low-level picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark import ridge
+from benchmark.api import Predictions, Reconstructor
+from methods._torch import write_log
+
+FEATURES = ("vdvae", "image_tokens", "text_tokens")
+PENALTIES = dict(zip(FEATURES, (50_000.0, 60_000.0, 100_000.0), strict=True))  # the paper's, of z-scored voxels
+
+
+@dataclass(frozen=True)
+class BrainDiffuserParams:
+    """Parameters; the defaults are the paper's.
+
+    Attributes
+    ----------
+    layers, image_tokens : float
+        Share of the VDVAE's regressed layers and of the image tokens that are used, the first ones.
+    regression : str
+        ``"ridge"`` (closed form), ``"sgd"`` (the linear map, trained in batches) or ``"mlp"`` (64 ReLU units).
+    penalty : float
+        Of the ridge where it is not the paper's of each feature; 0 for those.
+    choose_penalty : bool
+        Let training data choose among ``ridge.PENALTIES`` instead.
+    voxels : float
+        Share of the voxels that is used; below 1 the best of three random draws, by held-out training stimuli.
+    renormalise : str
+        Bring every predicted dimension to the mean and SD of the training targets: ``"out-of-fold"`` measures
+        the predictions' own mean and SD on training stimuli left out, ``"test-set"`` on the test set (as published;
+        tagged ``transductive``), ``"none"`` leaves predictions as they are.
+    strength, steps, guidance, text_weight : float, int, float, float
+        Of Versatile Diffusion.
+    temperature, draw_pixels : float, bool
+        Of the VDVAE's remaining layers and pixels.
+    """
+
+    layers: float = 1.0
+    image_tokens: float = 1.0
+    regression: str = "ridge"
+    penalty: float = 0.0
+    choose_penalty: bool = False
+    voxels: float = 1.0
+    renormalise: str = "out-of-fold"
+    strength: float = 0.75
+    steps: int = 50
+    guidance: float = 7.5
+    text_weight: float = 0.4
+    temperature: float = 1.0
+    draw_pixels: bool = True
+    epochs: int = 200
+    patience: int = 10
+
+
+class BrainDiffuser(Reconstructor):
+    """Stage 1 predicts latents of a coarse picture, stage 2 refines it under predicted image and text tokens."""
+
+    name = "brain-diffuser"
+    Params = BrainDiffuserParams
+    presets = {
+        "full": {},
+        "10layer": {"layers": 10 / 31, "image_tokens": 77 / 257},
+        "text-only": {"text_weight": 1.0},
+        "text-only-055": {"text_weight": 1.0, "strength": 0.55},
+        "vision-only": {"text_weight": 0.0},
+        "half": {"text_weight": 0.5},
+        "mlp": {"regression": "mlp"},
+        "sgd-ridge": {"regression": "sgd"},
+        "random-voxels": {"voxels": 5224 / 15724, "penalty": 8000.0},
+        "published-renormalisation": {"renormalise": "test-set"},
+    }
+    profiles = {
+        "mini": {"choose_penalty": True, "steps": 20, "guidance": 3.0, "temperature": 0.0, "draw_pixels": False}
+    }
+    pretrained = ("vdvae", "versatile")
+    paper = "Ozcelik & VanRullen 2023, doi:10.1038/s41598-023-42891-8"
+    licence = "MIT; the published Versatile Diffusion weights have their own"
+    resources = {"gpus": 1, "memory_gb": 16, "minutes": 60}
+
+    @property
+    def tags(self):
+        return ("transductive",) if self.params.renormalise == "test-set" else ()
+
+    def supports(self, dataset):
+        if "reconstruction" not in dataset.tracks or not dataset.has_images:
+            return f"{dataset.name} has no pictures to reconstruct"
+        if self.params.text_weight and not dataset.has_captions:
+            return f"{dataset.name} has no captions (vision-only needs none)"
+        return None
+
+    def stimulus_features(self, stimuli, models):
+        vdvae, clip = models.load("vdvae"), models.load("clip")
+        n_layers = max(1, round(vdvae.config.prefix * self.params.layers))
+        n_tokens = max(1, round(clip.image_token_count * self.params.image_tokens))
+        found = {
+            "vdvae": models.extract("vdvae", "encode", stimuli.images, n_layers=n_layers),
+            "image_tokens": models.extract("clip", "image_tokens", stimuli.images)[:, :n_tokens],
+        }
+        if self.params.text_weight:
+            found["text_tokens"] = models.extract("clip", "text_tokens", stimuli.captions)
+        return found
+
+    def train(self, train, *, seed, device, workdir):
+        p = self.params
+        self.seed, self.models = seed, train.models
+        tables = self.stimulus_features(train.stimuli, train.models)
+        self.shapes = {name: table.shape[1:] for name, table in tables.items()}
+        targets = {k: np.asarray(v, np.float32).reshape(len(v), -1)[train.stimulus] for k, v in tables.items()}
+        fit, held = train.holdout(0.1, seed)
+        self.columns = self._columns(train, targets, fit, held, seed, device)
+        x = train.fmri.data[:, self.columns]
+        if p.regression == "ridge":
+            self.model = self._ridge(x, targets, train.stimulus, device)
+        else:
+            from methods._regression import Network
+
+            options = {"mlp": (64, 1e-3, 1e-2), "sgd": (0, 1e-3, 0.1)}[p.regression]
+            self.model = Network(*options, p.epochs, p.patience, batch=64)
+            write_log(workdir, self.model.fit(x, targets, fit, held, seed, device))
+        self.wanted = {k: (y.mean(0), y.std(0)) for k, y in targets.items()}
+        self.own = None
+        if p.renormalise == "out-of-fold":
+            unseen = self._out_of_fold(x, targets, train.stimulus, held, seed, device)
+            self.own = {name: (y.mean(0), y.std(0)) for name, y in unseen.items()}
+
+    def predict_features(self, fmri):
+        raw = self.model.predict(fmri.data[:, self.columns])
+        own = self.own or {name: (y.mean(0), y.std(0)) for name, y in raw.items()}
+        if self.params.renormalise != "none":
+            raw = {name: _renormalised(y, own[name], self.wanted[name]) for name, y in raw.items()}
+        return {name: y.reshape(len(y), *self.shapes[name]) for name, y in raw.items()}
+
+    def generate(self, features, seeds, models):
+        p, versatile = self.params, models.load("versatile")
+        low = models.load("vdvae").decode(features["vdvae"], seeds, p.temperature, p.draw_pixels)
+        text = features.get("text_tokens")
+        if text is None:
+            text = np.repeat(versatile.unconditional()[1], len(seeds), axis=0)
+        pictures = versatile.generate(
+            features["image_tokens"], text, seeds, low, p.strength, p.steps, p.guidance, p.text_weight
+        )
+        return Predictions(images=pictures, intermediates={"stage 1": low})
+
+    def _ridge(self, x, targets, groups, device):
+        p = self.params
+        if p.choose_penalty:
+            return ridge.fit(x, targets, groups=groups, device=device)
+        raise NotImplementedError
+
+    def _out_of_fold(self, x, targets, stimulus, held, seed, device):
+        """Predict training rows by models that were not fitted on their stimuli."""
+        if self.params.regression != "ridge":
+            return self.model.predict(x[held])
+        fold = np.random.default_rng(seed).permutation(stimulus.max() + 1)[stimulus] % 5
+        found = {name: np.empty_like(y) for name, y in targets.items()}
+        for number in range(5):
+            rest, left = fold != number, fold == number
+            chosen = {name: [penalty] for name, penalty in self.model.penalties.items()}
+            for name, y in targets.items():
+                model = ridge.fit(x[rest], {name: y[rest]}, chosen[name], relative=self.params.choose_penalty)
+                found[name][left] = model.predict(x[left])[name]
+        return found
+
+    def _columns(self, train, targets, fit, held, seed, device):
+        n = train.fmri.data.shape[1]
+        if self.params.voxels >= 1:
+            return slice(None)
+        rng = np.random.default_rng(seed)
+        best, chosen = np.inf, None
+        for _ in range(3):
+            columns = np.sort(rng.choice(n, max(1, round(n * self.params.voxels)), replace=False))
+            x = train.fmri.data[:, columns]
+            model = self._ridge(x[fit], {"vdvae": targets["vdvae"][fit]}, train.stimulus[fit], device)
+            error = np.square(model.predict(x[held])["vdvae"] - targets["vdvae"][held]).mean()
+            if error < best:
+                best, chosen = error, columns
+        return chosen
+
+
+def _renormalised(y, own, wanted):
+    """Bring columns of a mean and SD to those wanted; a column that never varies gets the wanted mean."""
+    (mean, std), (to_mean, to_std) = own, wanted
+    varies = std > 1e-6 * to_std
+    factor = np.where(varies, to_std / np.where(varies, std, 1), 0).astype(np.float32)
+    return (y - mean) * factor + to_mean
