@@ -218,7 +218,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         threads=request.threads,
                         weights=request.weights,
                         oracle=oracle,
-                        options={"score_id": scores},
+                        options={"score_id": scores, "figures": not getattr(cls, "control", False)},
                     ),
                 )
 

@@ -21,6 +21,7 @@ from benchmark.suites import Track
 # How candidates are ranked by track: words as Brain2Word correlates, embeddings as retrieval is done.
 KIND = {"words": "pearson", "embedding": "cosine"}
 SIMILARITY = "metrics.ranking:similarity"
+RANK = "metrics.ranking:mid_rank"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,27 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
                 table["item"] += list(items)
                 table["value"] += [float(v) for v in value]
     return table, summary
+
+
+def rankings(parts: Sequence[Part], tracks: Mapping[str, Track]) -> dict[str, tuple]:
+    """Return, by track that ranks candidates, what pictures of a run show.
+
+    Returns
+    -------
+    dict of str to (ranks, n_candidates, scores, candidates, target)
+        Mid-ranks of all test items, and of the first fold the score of every candidate, the row of
+        ``truth`` that is each candidate, and each item's own candidate.
+    """
+    found = {}
+    for name, track in tracks.items():
+        if name == "reconstruction":
+            continue
+        views = [_view(part, name, track) for part in parts]
+        given = [view.candidate_scores() for view in views]
+        ranks = np.concatenate([resolve(RANK)(*pair) for pair in given])
+        candidates = np.unique(parts[0].truth.ids, return_index=True)[1]
+        found[name] = ranks, np.mean([scores.shape[1] for scores, _ in given]), given[0][0], candidates, given[0][1]
+    return found
 
 
 def write(folder: Path, table: Mapping[str, list], summary: Mapping[str, Any], score_id: str, **more: Any) -> None:

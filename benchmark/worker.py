@@ -122,7 +122,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
 
 def score(job: Job, report: Report) -> dict[str, Any]:
     """Score saved predictions against the truth; write ``scores.parquet`` and ``scores.json``."""
-    from benchmark import ladder, scoring
+    from benchmark import figures, ladder, scoring
     from benchmark.data import prepare
 
     report("score")
@@ -146,13 +146,16 @@ def score(job: Job, report: Report) -> dict[str, Any]:
         metrics = {name: resolve(target) for name, target in job.metrics.items()}
         models = source(job, device)
         table, summary = scoring.score(parts, job.tracks, metrics, models)
-        more = {}
+        more, rungs = {}, {}
         if "reconstruction" in job.tracks and any(part.predictions.features for part in parts):
             report("ladder")
             folders = [job.scratch / "ladder" / part.fold for part in parts]
             permuted = [restore(folder) for folder in folders if folder.is_dir()]
             rungs = ladder.rungs(parts, _made(job), job.spec.seed, models, permuted)
             more["ladder"] = ladder.climb(rungs, table, job.tracks["reconstruction"], metrics, models)
+        if job.options.get("figures"):
+            report("figures")
+            more["figures"] = figures.of_run(job.scratch, parts, scoring.rankings(parts, job.tracks), rungs)
         scoring.write(job.scratch, table, summary, job.options["score_id"], **more)
     return {"seconds": seconds}
 

@@ -9,7 +9,13 @@ import importlib
 MODULES = (
     "benchmark.scoring",
     "benchmark.worker",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.models.transformers.dual_transformer_2d",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.schedulers.scheduling_ddim",
     "jsonschema",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "numpy",
     "open_clip.model",
     "pandas",

@@ -94,7 +94,7 @@ def pixels(images: np.ndarray, size: int) -> torch.Tensor:
     """Return standardised pixels, shape (n, 3, size, size), float32."""
     from torchvision.transforms.v2 import functional
 
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     if x.shape[2:] != (size, size):
         bicubic = functional.InterpolationMode.BICUBIC
         x = functional.resize(x, [size, size], interpolation=bicubic, antialias=True)

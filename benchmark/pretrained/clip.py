@@ -256,7 +256,7 @@ def preprocess(images: np.ndarray, size: int, mean: Sequence[float], std: Sequen
     """Return standardised pixels, shape (n, 3, size, size), float32: shorter side to ``size``, centre crop."""
     from torchvision.transforms.v2 import functional
 
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     if pixels.shape[2:] != (size, size):
         bicubic = functional.InterpolationMode.BICUBIC
         pixels = functional.resize(pixels, [size], interpolation=bicubic, antialias=True)

@@ -67,7 +67,7 @@ def resize(images: np.ndarray, size: int, interpolation: str = "bicubic") -> np.
         return images
     from torchvision.transforms.v2 import functional
 
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     mode = functional.InterpolationMode(interpolation)
     x = functional.resize(x, [size, size], interpolation=mode, antialias=True)
     return x.permute(0, 2, 3, 1).numpy()

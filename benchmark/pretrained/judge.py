@@ -157,7 +157,7 @@ def build(config: Mapping[str, Any]) -> Network:
 
 def pixels(images: np.ndarray, size: int) -> torch.Tensor:
     """Return pictures as (n, 3, size, size), float32, in [-1, 1]."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     if x.shape[2:] == (size, size):
         return x
     if not len(images):

@@ -260,7 +260,7 @@ class VDVAE(nn.Module):
             raise BenchError(f"VDVAE needs uint8 pictures (n, height, width, 3), got {images.dtype} {images.shape}")
         if images.shape[1:3] != (size, size):
             images = diffusion.resize(images, size, "bilinear")
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.decoder.gain.device).permute(0, 3, 1, 2)
+        x = torch.from_numpy(np.array(images)).to(self.decoder.gain.device).permute(0, 3, 1, 2)
         return ((x.float() - self.config.shift) / self.config.scale).to(self.decoder.gain.dtype)
 
     @torch.inference_mode()
