@@ -324,7 +324,7 @@ class VDVAE(nn.Module):
             cuts = (slice(i, i + batch) for i in range(0, len(latents), batch))
             return np.concatenate([self.decode(latents[s], seeds[s], temperature, draw_pixels, batch) for s in cuts])
         gain = self.decoder.gain
-        given = self.split(torch.as_tensor(np.asarray(latents), device=gain.device, dtype=gain.dtype))
+        given = self.split(torch.as_tensor(np.array(latents), device=gain.device, dtype=gain.dtype))
         noise = _Noise(seeds, len(latents))
 
         def choose(i, block, x, mean, log_sigma):
