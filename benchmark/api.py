@@ -206,6 +206,8 @@ class Predictions:
         scored too.
     features : mapping of str to ndarray of shape (n, ...)
         What a ``Reconstructor`` made its pictures from; the ladder compares it with the true features.
+    notes : mapping of str to float or str
+        What a reader of the row should know, such as how many votes were ties.
     """
 
     embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -215,6 +217,7 @@ class Predictions:
     captions: Sequence[str] | None = None
     intermediates: Mapping[str, np.ndarray] = field(default_factory=dict)
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from benchmark.scoring import Part
 
 LOSS, RANKS, RETRIEVED, RECONSTRUCTED = "loss.png", "ranks.png", "retrieved.png", "reconstructed.png"
+TEST_LOG = "test_log.csv"
 N_ITEMS, N_RETRIEVED = 8, 5
 # Told apart in grey and by readers with any colour vision, on white and on dark pages (the ground is opaque).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -41,6 +42,12 @@ def loss_curves(folder: Path) -> bool:
     figure = _figure(6, 3.6)
     axes = figure.subplots()
     names = tables[0][1][0][1:]
+    if (folder / TEST_LOG).is_file():
+        rows = _read_log(folder / TEST_LOG)[1:]
+        for number, network in enumerate(dict.fromkeys(row[0] for row in rows)):
+            points = sorted((float(epoch), float(loss)) for name, epoch, loss in rows if name == network)
+            label = None if number else "test"
+            axes.plot(*zip(*points, strict=True), color="black", lw=1, ls=":", marker=".", ms=4, label=label)
     for column, name in enumerate(names, 1):
         for number, (_, table) in enumerate(tables):
             points = [(float(row[0]), float(row[column])) for row in table[1:] if row[column] not in ("", "nan")]
@@ -48,9 +55,17 @@ def loss_curves(folder: Path) -> bool:
                 label = name.replace("_", " ") if not number else None
                 axes.plot(*zip(*points, strict=True), color=COLOURS[(column - 1) % len(COLOURS)], lw=1.3, label=label)
     axes.set(xlabel=tables[0][1][0][0], ylabel="loss", title=f"{len(tables)} folds" if tables[1:] else "")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=7, ncols=1 + len(names) // 5)
     _save(figure, folder / LOSS)
     return True
+
+
+def write_test_log(folder: Path, errors: Mapping[str, float]) -> None:
+    """Write test losses of features by epoch, as ``feature@epoch N``, into ``test_log.csv``."""
+    found = [(*name.split("@epoch "), value) for name, value in errors.items() if "@epoch " in name]
+    if found:
+        with open(folder / TEST_LOG, "w", newline="") as file:
+            csv.writer(file).writerows([("network", "epoch", "test_loss"), *found])
 
 
 def rank_histogram(folder: Path, ranks: Sequence[float], n_candidates: float) -> None:

@@ -19,6 +19,7 @@ from benchmark.scoring import Part, score
 from benchmark.suites import Track
 
 TRUE, PREDICTED, DERANGED, PERMUTED = "true features", "predicted", "derangement", "permuted training"
+ORACLE = "best candidate by the target (oracle)"
 TWO_WAY = "metrics.identification:two_way"
 # Below this, two-way identification from true features means that the generator, not the regression, is at fault.
 GENERATOR_WORKS = 0.75
@@ -46,11 +47,17 @@ def rungs(
         made = method.generate(features, item_seeds(seed, len(part.items)), models)
         found[TRUE].append(_with(part, dataclasses.replace(made, features=features)))
         found[DERANGED].append(dataclasses.replace(part, truth=part.truth.take(derangement(part.truth.ids, seed))))
+        prefix = getattr(method, "candidates", "")
         for kind, source in ((TRUE, made), (PREDICTED, part.predictions)):
             for name, pictures in source.intermediates.items():
+                if kind == TRUE and prefix and name.startswith(prefix):  # all the same from true features
+                    continue
                 if np.ndim(pictures) == 4 and np.asarray(pictures).dtype == np.uint8:
                     stage = _with(part, Predictions(images=np.asarray(pictures)))
                     found.setdefault(f"{kind}, {name}", []).append(stage)
+        if prefix:
+            best = _best_by_target(part, prefix, models)
+            found.setdefault(ORACLE, []).append(_with(part, Predictions(images=best)))
         if permuted:
             found.setdefault(PERMUTED, []).append(_with(part, permuted[number]))
     return found
@@ -62,14 +69,28 @@ def climb(
     track: Track,
     metrics: Mapping[str, Any],
     models: Models,
+    comparisons: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Score every rung.
+
+    Parameters
+    ----------
+    rungs : mapping of str to sequence of Part
+    table : dict of str to list
+        The run's per-item scores.
+    track : Track
+    metrics : mapping of str to Metric
+    models : Models
+    comparisons : sequence of (rung, rung)
+        Pairs whose difference in the ranked metric is wanted.
 
     Returns
     -------
     dict
         ``rungs``: summaries by rung and metric; ``features``: mean two-way identification of predicted
-        among true features by name; ``stage`` and ``verdict``: where the loss happens. The per-item
+        among true features by name; ``l1``: mean absolute error of features, and of what the method gives
+        beside them (``feature@label``); ``comparisons``: paired differences with their 95 % interval;
+        ``stage`` and ``verdict``: where the loss happens. The per-item
         scores of the rungs are appended to ``table`` as tracks ``reconstruction: <rung>``.
     """
     result: dict[str, Any] = {"rungs": {}}
@@ -90,6 +111,13 @@ def climb(
             table[column] += more
     features = _features(rungs[TRUE], rungs[PREDICTED])
     result["features"] = {name: float(found.mean()) for name, found in features.items()}
+    result["l1"] = _absolute_errors(rungs[TRUE], rungs[PREDICTED])
+    for a, b in comparisons:
+        if a in values and b in values:
+            difference = values[a] - values[b]
+            low, high = _interval(difference)
+            found = {"a": a, "b": b, "metric": track.ranked, "difference": float(difference.mean())}
+            result.setdefault("comparisons", []).append(found | {"low": low, "high": high, "n": len(difference)})
     result["stage"], result["verdict"] = verdict(values[TRUE], values[PREDICTED], values[DERANGED], features)
     return result
 
@@ -117,13 +145,17 @@ def verdict(
     if true.mean() < GENERATOR_WORKS or _low(true) <= _high(deranged):
         return "generator", f"generator: even true features do not give recognisable pictures ({scores})"
     at_chance = [name for name, found in features.items() if _low(found) <= 0.5]
-    if len(at_chance) == len(features) or (not at_chance and _low(predicted) <= _high(deranged)):
+    if len(at_chance) == len(features):
         why = "no predicted feature tells the test items apart, so responses and stimuli do not belong together"
         return "alignment", f"alignment: {why}, or there is no signal ({scores})"
     if at_chance:
         names = ", ".join(at_chance)
         why = f"{names} at chance while the other features are decoded, so these targets do not belong to the stimuli"
         return "alignment", f"alignment: {why} ({scores})"
+    if _low(predicted) <= _high(deranged):
+        decoded = ", ".join(f"{name} {found.mean():.3f}" for name, found in features.items())
+        why = f"features are decoded (two-way {decoded}), but too poorly for pictures above chance"
+        return "regression", f"regression: {why} ({scores})"
     lost, unmade = true.mean() - predicted.mean(), 1 - true.mean()
     if lost <= 0.01 and unmade <= 0.01:
         return "none", f"nothing is lost: {scores}"
@@ -172,6 +204,29 @@ def _features(true: Sequence[Part], predicted: Sequence[Part]) -> dict[str, np.n
             pair = (np.asarray(x, np.float32).reshape(n, -1) for x in (one.predictions.features[name], values))
             found.setdefault(name, []).append(two_way(*pair))
     return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _absolute_errors(true: Sequence[Part], predicted: Sequence[Part]) -> dict[str, float]:
+    """Return mean absolute errors of predicted features, and of intermediates called ``feature@label``."""
+    found: dict[str, list[float]] = {}
+    for one, other in zip(true, predicted, strict=True):
+        guesses = {**other.predictions.features}
+        guesses |= {k: v for k, v in other.predictions.intermediates.items() if "@" in k}
+        for name, values in guesses.items():
+            table = np.asarray(one.predictions.features[name.partition("@")[0]], np.float32)
+            found.setdefault(name, []).append(float(np.abs(table - np.asarray(values, np.float32)).mean()))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _best_by_target(part: Part, prefix: str, models: Models) -> np.ndarray:
+    """Return, for every item, the stage picture that is most like the stimulus (CLIP): an upper bound, no method."""
+    stages = [np.asarray(v) for k, v in part.predictions.intermediates.items() if k.startswith(prefix)]
+    if not stages:
+        return np.asarray(part.predictions.images)
+    clip = models.load("clip")
+    true = clip.encode_image(np.asarray(part.truth.images))
+    similarity = np.stack([(clip.encode_image(pictures) * true).sum(1) for pictures in stages])
+    return np.stack(stages)[similarity.argmax(0), np.arange(len(true))]
 
 
 def _low(values: np.ndarray) -> float:

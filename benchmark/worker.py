@@ -18,6 +18,7 @@ from benchmark.errors import BenchError
 from benchmark.frozen import Source, with_space
 from benchmark.registry import resolve
 from benchmark.spec import RunSpec
+from benchmark.store import write_json
 from benchmark.suites import Track
 
 Report = Callable[[str], None]
@@ -106,7 +107,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
             more["truth"] = with_space(prepare.truth(fold), space, source(job, device))
         with stopwatch(seconds, "predict"):
             predictions = method.predict(test, **more)
-        validate(predictions, len(test), frozenset(job.tracks), space)
+        predictions = validate(predictions, len(test), frozenset(job.tracks), space)
         folder = job.scratch / "predictions" / fold.name
         save(predictions, folder, prepare.test_items(fold).ids)
         if space is not None:  # what centred metrics subtract: a fact of the training side
@@ -151,11 +152,16 @@ def score(job: Job, report: Report) -> dict[str, Any]:
             report("ladder")
             folders = [job.scratch / "ladder" / part.fold for part in parts]
             permuted = [restore(folder) for folder in folders if folder.is_dir()]
-            rungs = ladder.rungs(parts, _made(job), job.spec.seed, models, permuted)
-            more["ladder"] = ladder.climb(rungs, table, job.tracks["reconstruction"], metrics, models)
+            method, track = _made(job), job.tracks["reconstruction"]
+            rungs = ladder.rungs(parts, method, job.spec.seed, models, permuted)
+            pairs = getattr(method, "comparisons", ())
+            more["ladder"] = ladder.climb(rungs, table, track, metrics, models, pairs)
         if job.options.get("figures"):
             report("figures")
+            figures.write_test_log(job.scratch, more.get("ladder", {}).get("l1", {}))
             more["figures"] = figures.of_run(job.scratch, parts, scoring.rankings(parts, job.tracks), rungs)
+        if notes := {name: value for part in parts for name, value in part.predictions.notes.items()}:
+            more["notes"] = notes
         scoring.write(job.scratch, table, summary, job.options["score_id"], **more)
     return {"seconds": seconds}
 
@@ -179,8 +185,11 @@ def use_device(device: str, threads: int) -> str:
     return device
 
 
-def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: str | None) -> None:
-    """Refuse predictions of a wrong shape or with NaN, and a track that nothing was predicted for."""
+def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: str | None) -> Predictions:
+    """Refuse predictions of a wrong shape or with NaN, and a track that nothing was predicted for.
+
+    Black pictures, as safety checkers and overflows make them, are counted in the notes.
+    """
     if not hasattr(predictions, "embeddings"):
         raise BenchError(f"predict returned {type(predictions).__name__}, expected benchmark.Predictions")
     named = {f"embeddings[{k}]": v for k, v in predictions.embeddings.items()}
@@ -202,6 +211,8 @@ def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: st
         bad = ~np.isfinite(value.reshape(n, -1)).all(axis=1)
         if bad.any():
             raise BenchError(f"{name} holds NaN or infinity in {bad.sum()} of {n} rows")
+    if predictions.images is not None and (black := int((np.asarray(predictions.images).max((1, 2, 3)) == 0).sum())):
+        predictions = replace(predictions, notes={**predictions.notes, "black pictures": black})
     n_classes = 0 if predictions.class_ids is None else len(predictions.class_ids)
     if predictions.class_scores is not None and np.shape(predictions.class_scores)[1] != n_classes:
         raise BenchError("class_scores needs class_ids, one stimulus id per column")
@@ -213,6 +224,7 @@ def validate(predictions: Predictions, n: int, tracks: frozenset[str], space: st
     for track in sorted(tracks):
         if not have[track]:
             raise BenchError(f"nothing for the {track} track" + (f" (space {space})" if space else ""))
+    return predictions
 
 
 def save(predictions: Predictions, folder: Path, items: np.ndarray) -> None:
@@ -225,6 +237,8 @@ def save(predictions: Predictions, folder: Path, items: np.ndarray) -> None:
     for name, value in arrays.items():
         value = np.asarray(value)
         np.save(folder / f"{name}.npy", value.astype(np.float32) if value.dtype.kind == "f" else value)
+    if predictions.notes:
+        write_json(folder / "notes.json", dict(predictions.notes))
     for name, value in {"class_ids": predictions.class_ids, "captions": predictions.captions, "items": items}.items():
         if value is not None:
             (folder / f"{name}.json").write_text(json.dumps([str(v) for v in value]), "utf-8")
@@ -246,6 +260,7 @@ def restore(folder: Path) -> Predictions:
         captions=lists.get("captions"),
         intermediates=group("intermediates."),
         features=group("features."),
+        notes=lists.get("notes", {}),
     )
 
 

@@ -36,4 +36,14 @@ METHODS = {
         "summary": "ridge to VDVAE latents and CLIP tokens, pictures by Versatile Diffusion",
         "tracks": ("reconstruction",),
     },
+    "mindeye-bagging": {
+        "target": "methods.mindeye_bagging:MindEyeBagging",
+        "summary": "low-level networks on several ROI sets, guided reconstruction, a vote by CLIP",
+        "tracks": ("reconstruction",),
+    },
+    "mindeye": {
+        "target": "methods.mindeye:MindEye",
+        "summary": "contrastive residual network to CLIP tokens, diffusion prior, pictures by Versatile Diffusion",
+        "tracks": ("embedding", "reconstruction"),
+    },
 }

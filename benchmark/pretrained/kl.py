@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmark.errors import BenchError
+from benchmark.pretrained import diffusion
 
 __all__ = ["FULL", "MINI", "KLAutoencoder", "build"]
 
@@ -99,7 +100,7 @@ class KLAutoencoder:
         return self.latent_channels, side, side
 
     @torch.no_grad()
-    def encode(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
+    def encode(self, images: np.ndarray, batch: int = 64, resized: bool = False) -> np.ndarray:
         """Return the latents (mode of the posterior) of pictures.
 
         Parameters
@@ -107,6 +108,8 @@ class KLAutoencoder:
         images : ndarray of shape (n, h, w, 3), uint8
             Height and width must be multiples of ``factor``.
         batch : int
+        resized : bool
+            Bring pictures to ``image_size`` first (bilinear, antialiased).
 
         Returns
         -------
@@ -114,6 +117,9 @@ class KLAutoencoder:
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise BenchError(f"the autoencoder needs uint8 pictures (n, h, w, 3), got {images.dtype} {images.shape}")
+        if resized and images.shape[1:3] != (self.image_size, self.image_size):
+            parts = [images[i : i + batch] for i in range(0, len(images), batch)]
+            images = np.concatenate([diffusion.resize(part, self.image_size, "bilinear") for part in parts])
         if images.shape[1] % self.factor or images.shape[2] % self.factor:
             raise BenchError(f"picture sides must be multiples of {self.factor}, got {images.shape[1:3]}")
         parts = [np.zeros((0, self.latent_channels, *(s // self.factor for s in images.shape[1:3])), np.float32)]

@@ -47,7 +47,7 @@ CHANCE = noisy(0.5, seed=9)
         (0.55, 0.5, {"low": 0.9}, "generator", "even true features"),
         (0.99, 0.5, {"low": 0.5, "text": 0.49}, "alignment", "do not belong together"),
         (0.99, 0.8, {"low": 0.9, "text": 0.5}, "alignment", "text at chance"),
-        (1.0, 0.51, {"low": 0.8}, "alignment", "no signal"),
+        (1.0, 0.51, {"low": 0.8}, "regression", "too poorly"),
     ],
 )
 def test_verdicts(true, predicted, features, stage, named):
