@@ -163,7 +163,8 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
             needed += getattr(cls, "pretrained", ())
             weights = _sums(needed, request)
             source = source_hash(entry.target, target)
-            oracle = bool(getattr(cls, "oracle", False))
+            oracle = bool(getattr(method, "oracle", False))
+            marks = ["oracle"] if oracle and "leaky selection" not in own else []
             asked = {name: track.space for name, track in tracks.items()}
             for seed in request.seeds:
                 spec = RunSpec(
@@ -201,7 +202,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         "columns": {n: {"metrics": t.metrics, "ranked": t.ranked} for n, t in tracks.items()},
                         "source": source,
                         "control": bool(getattr(cls, "control", False)),
-                        "tags": [*dataset.tags, *checked.tags, *own, *(["oracle"] if oracle else [])],
+                        "tags": [*dataset.tags, *checked.tags, *own, *marks],
                     },
                     job=Job(
                         spec=spec,

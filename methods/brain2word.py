@@ -1,4 +1,4 @@
-"""Brain2Word: dense networks from whole-brain responses to a word's vector and its class."""
+"""Brain2Word: networks from whole-brain responses to a word's vector and its class."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark import parcels
 from benchmark.api import Method, Predictions
 from benchmark.errors import BenchError
 from methods._torch import seeded, write_log
 
+HEADS = ("combined", "classification", "regression")
+SELECTIONS = ("inner", "published-leaky")
+
 
 @dataclass(frozen=True)
 class Brain2WordParams:
-    """Parameters; the defaults are the two-hidden-layer network of the paper's text.
+    """Parameters of every variant; the defaults are the base network of the paper's text.
 
     Attributes
     ----------
-    variant : str
-        ``"base"``: dense blocks of the widths ``hidden``.
+    roi_layer : bool
+        A dense layer of its own for every ROI comes first.
+    voxels_per_unit : int
+        A hidden unit for each so many voxels of a ROI.
     hidden : tuple of int
-        (2000, 200) in the paper's text, (2000,) in its public code (preset ``small``).
+        Widths of the dense blocks: (2000, 200) in the paper's text, (2000,) in its public code (preset ``small``).
     heads : str
         ``"combined"`` (both losses in one model), ``"classification"`` or ``"regression"``.
     chained : bool
@@ -33,6 +39,12 @@ class Brain2WordParams:
         that trained both in one model does not say.
     class_l2 : float
         Penalty on the chained class head.
+    reconstruction_weight : float
+        Above 0: the tied-weight autoencoder, and pre-training on scans without words where there are some.
+    rounds, round_epochs : int
+        Rounds of mean regularisation after the training proper, and the most epochs of each.
+    concat_weight, dense_weight : float
+        Of the distance of the ROI layer's and the dense layer's output to their means over a word's scans.
     batch : int
         One scan a word; 180 words make the paper's batch.
     epochs, patience, lr : int, int, float
@@ -40,9 +52,12 @@ class Brain2WordParams:
         to .3 of itself at epochs 9, 19, ...
     validation : float
         Share of the training subjects (at least one) that stops the training.
+    selection : str
+        ``"inner"``, or ``"published-leaky"``: the test subject itself stops the training, as in the public code.
     """
 
-    variant: str = "base"
+    roi_layer: bool = False
+    voxels_per_unit: int = parcels.VOXELS_PER_UNIT
     hidden: tuple[int, ...] = (2000, 200)
     heads: str = "combined"
     chained: bool = False
@@ -51,91 +66,203 @@ class Brain2WordParams:
     vector_weight: float = 1.0
     class_weight: float = 1.0
     class_l2: float = 0.005
+    reconstruction_weight: float = 0.0
+    rounds: int = 0
+    round_epochs: int = 50
+    concat_weight: float = 2.2
+    dense_weight: float = 2.0
     batch: int = 180
     epochs: int = 100
     patience: int = 10
     lr: float = 1e-3
     validation: float = 0.1
+    selection: str = "inner"
+
+
+@dataclass(frozen=True)
+class RoiParams(Brain2WordParams):
+    """The ROI network: no dense block, the heads read all ROIs' units."""
+
+    roi_layer: bool = True
+    hidden: tuple[int, ...] = ()
+    vector_weight: float = 1.8
+
+
+@dataclass(frozen=True)
+class AutoencoderParams(RoiParams):
+    """The autoencoder: a code of 200 values under the ROI layer, reconstruction, and chained heads."""
+
+    hidden: tuple[int, ...] = (200,)
+    chained: bool = True
+    class_weight: float = 1.5
+    reconstruction_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class MeanRegParams(AutoencoderParams):
+    """The autoencoder with the stages of mean regularisation."""
+
+    rounds: int = 5
 
 
 class Brain2Word(Method):
     """Shared by all variants: preparation, training, prediction.
 
     Voxels are z-scored with the statistics of the rows that are fitted. A training subject is held out
-    for early stopping (the published selection by the test subject leaks and is not done here).
+    for early stopping; the published selection by the test subject leaks, and rows that do it say so.
     """
 
     tracks = frozenset({"words"})
     Params = Brain2WordParams
     presets = {
-        "small": {"hidden": (2000,)},
         "classification": {"heads": "classification"},
         "regression": {"heads": "regression"},
+        "published-leaky": {"selection": "published-leaky"},
     }
     paper = "Affolter et al. 2020, arXiv:2009.04765"
     licence = "MIT"
     resources = {"gpus": 1, "memory_gb": 8, "minutes": 10}
+    needs_rois = False
 
-    @classmethod
-    def supports(cls, dataset):
+    def __init__(self, params=None):
+        super().__init__(params)
+        p = self.params
+        for name, value, known in (("heads", p.heads, HEADS), ("selection", p.selection, SELECTIONS)):
+            if value not in known:
+                raise BenchError(f"{self.name}: {name} must be one of {', '.join(known)}, got {value!r}.")
+        # only the leaky selection is given the truth
+        self.oracle = p.selection == "published-leaky"
+        self.tags = ("leaky selection",) if self.oracle else ()
+
+    def supports(self, dataset):
         if not dataset.has_words or "words" not in dataset.tracks:
             return f"{dataset.name} has no words to decode"
-        return None if dataset.spaces else f"{dataset.name} has no word vectors"
+        if not dataset.spaces:
+            return f"{dataset.name} has no word vectors"
+        if self.needs_rois and not dataset.rois:
+            return f"{dataset.name} has no ROIs, and the network is a layer of ROIs"
+        if dataset.unit == "stimulus" and self.params.heads == "classification":
+            return "a classification-only head cannot name words it was not trained on"
+        if dataset.unit == "stimulus" and self.oracle:
+            return "the published selection scores a test subject on words it was trained on"
+        return None
 
     def train(self, train, *, seed, device, workdir):
-        import torch
-
-        from methods import _brain2word_net as net
-
-        p = self.params
-        if p.heads not in ("combined", "classification", "regression"):
-            raise BenchError(f"{self.name}: heads must be combined, classification or regression, got {p.heads!r}.")
         if len(np.unique(train.stimulus)) < 2:
             raise BenchError(f"{self.name}: expected at least two words to tell apart, the training set has one.")
         self.space, self.device, self.ids = train.space, device, train.stimuli.ids
         self.closed = train.unit != "stimulus"  # every test word is among the training words
         self.table = np.asarray(train.stimuli.embeddings[train.space], np.float32)
-        fit, held = inner_split(train, p.validation, seed)
-        seen = np.isin(train.stimulus[held], train.stimulus[fit]).all()
-        if p.heads == "classification" and not (self.closed and seen):
-            raise BenchError(f"{self.name}: a classification-only head cannot name words it was not trained on.")
-        data = train.fmri.data[fit]
-        self.mean, std = data.mean(0, dtype=np.float64).astype(np.float32), data.std(0)
-        self.scale = np.where(std > 1e-6 * np.abs(self.mean), std, 1).astype(np.float32)
         labels = train.stimuli.ids if train.stimuli.words is None else train.stimuli.words
-        label = np.unique(labels, return_inverse=True)[1]
-        word = np.asarray(train.stimulus)
-        columns = self.table[word], word.astype(np.int64), label[word].astype(np.int64)
-        rows = net.Data(self._inputs(train.fmri.data), *(torch.from_numpy(c).to(device) for c in columns))
-        with seeded(seed):
-            trunk = net.base_trunk(rows.x.shape[1], p.hidden, p.dropout, p.bn_momentum)
-            shape = p.hidden[-1], self.table.shape[1], len(self.ids)
-            self.net = net.Network(trunk, *shape, p.heads, p.chained, p.dropout, p.bn_momentum).to(device)
-            validation = rows.take(held) if len(held) else None
-            log = net.fit(self.net, rows.take(fit), validation, p, np.random.default_rng(seed))
-        write_log(workdir, log)
+        self.label = np.unique(labels, return_inverse=True)[1]
+        if self.oracle:  # the test subject takes the inner validation's place, so nothing can be fitted yet
+            self.rest = train, seed, workdir
+            return
+        fit, held = inner_split(train, self.params.validation, seed)
+        seen = np.isin(train.stimulus[held], train.stimulus[fit]).all()
+        if self.params.heads == "classification" and not (self.closed and seen):
+            raise BenchError(f"{self.name}: a classification-only head cannot name words it was not trained on.")
+        self._fit(train, fit, lambda: self._data(self._scaled(train.fmri.data[held]), train.stimulus[held]), seed, workdir)
 
-    def predict(self, fmri):
+    def predict(self, fmri, truth=None):
+        """Predict; ``truth`` is given with the published selection only, which stops the training by it."""
         import torch
 
+        if self.oracle:
+            self._fit_by(fmri, truth)
         self.net.eval()
         with torch.no_grad():
-            vector, logits = self.net(self._inputs(fmri.data))
-        vector = None if vector is None else vector.cpu().numpy()
-        if logits is None or not self.closed:  # scores over training words cannot rank unseen ones
-            return Predictions(embeddings={self.space: vector})
-        scores = logits.softmax(1).cpu().numpy()
-        if vector is not None:
-            return Predictions(embeddings={self.space: vector}, class_scores=scores, class_ids=self.ids)
-        expected = scores @ self.table  # derived, and named so: the network itself has no vector output
-        named = {"expected_vector": expected}
-        return Predictions({self.space: expected}, class_scores=scores, class_ids=self.ids, intermediates=named)
+            out = self.net(torch.from_numpy(self._scaled(fmri.data)).to(self.device))
+        code = out.code.cpu().numpy()
+        more = {"code": code, "word_code_r": correlation(code, self.word_codes)}
+        vector = None if out.vector is None else out.vector.cpu().numpy()
+        if out.logits is None or not self.closed:  # scores over training words cannot rank unseen ones
+            return Predictions(embeddings={self.space: vector}, intermediates=more)
+        scores = out.logits.softmax(1).cpu().numpy()
+        if vector is None:  # derived, and named so: the network itself has no vector output
+            vector = more["expected_vector"] = scores @ self.table
+        return Predictions({self.space: vector}, class_scores=scores, class_ids=self.ids, intermediates=more)
 
-    def _inputs(self, data):
+    def _fit(self, train, fit, held, seed, workdir):
+        """Fit on the rows ``fit``; ``held`` makes the validation rows, once the scaling is known."""
+        from methods import _brain2word_fit as training
+        from methods import _brain2word_net as net
+
+        p = self.params
+        x = self._fit_scaling(train, fit)
+        scans = self._scans(train, fit)
+        rng = np.random.default_rng(seed)
+        with seeded(seed):
+            trunk = net.Trunk(x.shape[1], p.hidden, self.rois, p.dropout, p.bn_momentum)
+            sizes = self.table.shape[1], len(self.ids)
+            reconstructs = p.reconstruction_weight > 0
+            network = net.Network(trunk, *sizes, p.heads, p.chained, reconstructs, p.dropout, p.bn_momentum)
+            self.net = network.to(self.device)
+            data = self._data(x, train.stimulus[fit])
+            log = training.fit_stages(self.net, data, held(), scans, p, rng)
+        self.word_codes = training.word_means(self.net, data, len(self.ids))["code"].cpu().numpy()
+        write_log(workdir, log)
+
+    def _fit_by(self, fmri, truth):
+        """Fit with the test subject for validation, as the public code does."""
+        if truth is None:
+            raise BenchError(f"{self.name}: selection published-leaky needs the truth, predict was given none.")
+        train, seed, workdir = self.rest
+        row = {word: i for i, word in enumerate(self.ids)}
+        word = np.array([row[w] for w in truth.ids])
+        self._fit(train, np.arange(len(train)), lambda: self._data(self._scaled(fmri.data), word), seed, workdir)
+
+    def _fit_scaling(self, train, fit):
+        """Choose the voxels and their order, fit the scaling to the rows ``fit`` and return these, scaled."""
+        self.columns, self.rois = np.arange(train.fmri.data.shape[1]), None
+        if self.params.roi_layer:
+            blocks = [voxels for mask in train.fmri.rois.values() if len(voxels := np.flatnonzero(mask))]
+            if not blocks and self.needs_rois:
+                raise BenchError(f"{self.name}: expected at least one ROI with voxels, the training set has none.")
+            blocks = blocks or [self.columns]  # the whole brain is one block
+            sizes = np.array([len(voxels) for voxels in blocks])
+            self.columns, self.rois = np.concatenate(blocks), (sizes, parcels.widths(sizes, self.params.voxels_per_unit))
+        x = np.asarray(train.fmri.data[np.ix_(fit, self.columns)], np.float32)
+        self.mean = x.mean(0, dtype=np.float64).astype(np.float32)
+        x -= self.mean
+        std = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))  # no second copy of the data
+        self.scale = np.where(std > 1e-6 * np.abs(self.mean), std, 1).astype(np.float32)
+        x /= self.scale
+        return x
+
+    def _scaled(self, data):
+        x = np.asarray(data[:, self.columns], np.float32) - self.mean
+        x /= self.scale
+        return x
+
+    def _scans(self, train, fit):
+        """Return scans without words to pre-train on and to stop by, or None where there are none.
+
+        Those of subjects whose words are not fitted stop it; without such subjects, every tenth scan does.
+        """
+        from methods._brain2word_fit import Data
+
+        if train.unlabelled is None or not self.params.reconstruction_weight or len(train.unlabelled) < 2:
+            return None
+        held = ~np.isin(train.unlabelled.subject, train.fmri.subject[fit])
+        if not held.any() or held.all():
+            held = np.arange(len(held)) % 10 == 0
+        x = self._scaled(train.unlabelled.data)
+        return tuple(Data(self._tensor(x[rows])) for rows in (~held, held))
+
+    def _data(self, x, word):
+        """Return scaled rows with their targets, None without rows."""
+        from methods._brain2word_fit import Data
+
+        if not len(x):
+            return None
+        columns = x, self.table[word], np.asarray(word, np.int64), self.label[word].astype(np.int64)
+        return Data(*map(self._tensor, columns))
+
+    def _tensor(self, values):
         import torch
 
-        x = np.subtract(data, self.mean, dtype=np.float32)
-        return torch.from_numpy(np.divide(x, self.scale, out=x)).to(self.device)
+        return torch.from_numpy(values).to(self.device)
 
 
 class Brain2WordBase(Brain2Word):
@@ -147,6 +274,7 @@ class Brain2WordBase(Brain2Word):
     """
 
     name = "brain2word-base"
+    presets = {"small": {"hidden": (2000,)}, **Brain2Word.presets}
     profiles = {
         "mini": {
             "hidden": (500, 200),
@@ -163,6 +291,47 @@ class Brain2WordBase(Brain2Word):
     }
 
 
+MINI = {"voxels_per_unit": 4, "epochs": 16, "patience": 5, "lr": 3e-3, "bn_momentum": 0.1, "class_weight": 0.3}
+
+
+class Brain2WordRoi(Brain2Word):
+    """The ROI network: a small dense layer for each of the 333 parcels, then two heads side by side."""
+
+    name = "brain2word-roi"
+    Params = RoiParams
+    profiles = {"mini": MINI}
+    needs_rois = True
+    reported = {
+        "original": {"top1": 0.0425, "top5": 0.1185, "pairwise_2v2": 0.8336},
+        "reproduction": {"top1": 0.0593, "top5": 0.1704, "pairwise_2v2": 0.7786},
+    }
+
+
+class Brain2WordAutoencoder(Brain2Word):
+    """The autoencoder with tied weights: ROI layer, code of 200 values, vector head and class head in a chain."""
+
+    name = "brain2word-autoencoder"
+    Params = AutoencoderParams
+    profiles = {"mini": MINI}
+    reported = {
+        "original": {"top1": 0.0481, "top5": 0.1296, "pairwise_2v2": 0.8411},
+        "reproduction": {"top1": 0.0500, "top5": 0.1630, "pairwise_2v2": 0.7363},
+    }
+
+
+class Brain2WordMeanReg(Brain2Word):
+    """The autoencoder trained further towards what each word's scans have in common."""
+
+    name = "brain2word-meanreg"
+    Params = MeanRegParams
+    profiles = {"mini": MINI | {"rounds": 2, "round_epochs": 5}}
+    reported = {
+        "original": {"top1": 0.0555, "top5": 0.1314, "pairwise_2v2": 0.8464},
+        "reproduction": {"top1": 0.0565, "top5": 0.1665, "pairwise_2v2": 0.7890},
+        "original, abstract": {"top1": 0.0522, "top5": 0.1359},
+    }
+
+
 def inner_split(train, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows to fit and rows for early stopping, all from the training side.
 
@@ -176,3 +345,31 @@ def inner_split(train, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarr
     order = np.random.default_rng(seed).permutation(len(train))
     held = order[np.unique(train.stimulus[order], return_index=True)[1]]
     return np.setdiff1d(np.arange(len(train)), held), np.sort(held)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Pearson's r of every row of ``a`` (n, d) with every row of ``b`` (m, d), 0 for a constant row."""
+    a, b = (x - x.mean(1, keepdims=True) for x in (a, b))
+    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (a, b))
+    return a @ b.T
+
+
+def code_consistency(word_code_r: np.ndarray, word: np.ndarray) -> np.ndarray:
+    """Return how much more a scan's code is like its own word's in the training subjects than like other words'.
+
+    Parameters
+    ----------
+    word_code_r : ndarray of shape (n, n_words)
+        ``Predictions.intermediates["word_code_r"]``: Pearson's r of the scan's code with every word's mean
+        code over the training rows.
+    word : ndarray of shape (n,), int
+        True column of every scan.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        r with the own word minus the mean r with the others; 0 is chance.
+    """
+    own = word_code_r[np.arange(len(word)), word]
+    others = (word_code_r.sum(1) - own) / (word_code_r.shape[1] - 1)
+    return own - others

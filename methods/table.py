@@ -31,6 +31,21 @@ METHODS = {
         "summary": "Brain2Word, dense network with word-vector and word-class heads",
         "tracks": ("words",),
     },
+    "brain2word-roi": {
+        "target": "methods.brain2word:Brain2WordRoi",
+        "summary": "Brain2Word, a dense layer for each ROI, word-vector and word-class heads",
+        "tracks": ("words",),
+    },
+    "brain2word-autoencoder": {
+        "target": "methods.brain2word:Brain2WordAutoencoder",
+        "summary": "Brain2Word, ROI layer and tied-weight autoencoder, word-vector and word-class heads",
+        "tracks": ("words",),
+    },
+    "brain2word-meanreg": {
+        "target": "methods.brain2word:Brain2WordMeanReg",
+        "summary": "Brain2Word, autoencoder with mean regularisation",
+        "tracks": ("words",),
+    },
     "brain-diffuser": {
         "target": "methods.brain_diffuser:BrainDiffuser",
         "summary": "ridge to VDVAE latents and CLIP tokens, pictures by Versatile Diffusion",
