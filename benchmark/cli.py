@@ -84,7 +84,7 @@ def _store(function):
     help="Methods by name, or all.",
 )
 @click.option("--dataset", help="Only this dataset (of the suite, or a folder dataset under --data).")
-@click.option("--split", help="Split of a folder dataset; else the first of its header.")
+@click.option("--split", help="Split of the dataset; else all of its suite, or the first of a folder's header.")
 @click.option(
     "--subject",
     "subjects",

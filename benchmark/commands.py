@@ -134,7 +134,7 @@ def data_check(folder: Path | None, plugins: Sequence[Path], data: str | None) -
     checks = [("folder dataset", FOLDER_TARGET, path) for path in candidates(place) if (path / FOLDER_HEADER).exists()]
     for entry in registry.entries("dataset"):
         marker = entry.meta.get("marker")
-        checks += [(entry.name, entry.target, p) for p in candidates(place) if marker and (p / marker).exists()]
+        checks += [(entry.name, entry.target, p) for p in candidates(place) if marker and next(p.glob(marker), None)]
     if not checks:
         raise BenchError(
             f"{place}: holds no known dataset, expected {FOLDER_HEADER} or the files of one of bench list datasets"

@@ -87,7 +87,7 @@ def tables(items: Sequence[Record], suites: Mapping[str, Suite]) -> list[Table]:
 
 def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
     name, track, dataset, split = key
-    columns, ranked = _columns(members, track, dataset, suite)
+    columns, ranked = _columns(members, track, dataset, split, suite)
     subjects = tuple(sorted({m["subject"] for m in members}))
     seeds = tuple(sorted({m["seed"] for m in members}))
     grouped: dict[tuple, list[Record]] = {}
@@ -102,13 +102,13 @@ def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
     return Table(name, version, track, dataset, split, ranked, columns, subjects, seeds, tuple(rows), directions)
 
 
-def _columns(members, track: str, dataset: str, suite: Suite | None) -> tuple[tuple[str, ...], str]:
+def _columns(members, track: str, dataset: str, split: str, suite: Suite | None) -> tuple[tuple[str, ...], str]:
     """Return the columns and the ranked one as the newest record was asked for, else as the suite says."""
     stated = [m["columns"][track] for m in sorted(members, key=_age) if track in (m.get("columns") or {})]
     if stated:
         return tuple(stated[-1]["metrics"]), stated[-1]["ranked"]
     for task in suite.tasks if suite else ():
-        if task.dataset == dataset and track in task.tracks:
+        if (task.dataset, task.split) == (dataset, split) and track in task.tracks:
             return task.tracks[track].metrics, task.tracks[track].ranked
     names = tuple(dict.fromkeys(m for r in members for m in r["scores"].get(track, {}))) or ("two_way",)
     return names, next((n for n in ("two_way", "top5") if n in names), names[0])
@@ -199,7 +199,9 @@ def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
     lines += ["| suite | track | dataset | ranked by | best method | value | chance level | methods | last run |"]
     lines += ["|---|---|---|---|---|---:|---:|---:|---|"]
     for (suite, track), members in boards.items():
+        datasets = [t.dataset for t in members]
         for t in members:
+            which = f"{t.dataset} ({t.split})" if datasets.count(t.dataset) > 1 else t.dataset
             best = next((r for r in t.rows if r.rank == 1), None)
             value = _number(best.metrics[t.ranked]["value"]) if best else "–"
             chance = _number(best.metrics[t.ranked]["chance"]) if best else "–"
@@ -207,7 +209,7 @@ def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
             n = sum(not row.control for row in t.rows)
             name = f"[{suite} {t.version}]({suite}/{track}.md)"
             lines.append(
-                f"| {name} | {track} | {t.dataset} | {t.ranked} {ARROW[t.directions.get(t.ranked)]} | "
+                f"| {name} | {track} | {which} | {t.ranked} {ARROW[t.directions.get(t.ranked)]} | "
                 f"{best.label if best else '–'} | {value} | {chance} | {n} | {last} |"
             )
     return "\n".join(lines) + "\n"

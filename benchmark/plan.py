@@ -98,16 +98,21 @@ def plan(registry: Registry, request: Request, on_step=lambda text: None) -> lis
 def choose_suite(registry: Registry, request: Request) -> Suite:
     """Return the suite asked for, the one that has the dataset, or that of a folder dataset."""
     if request.split and (request.suite or not request.dataset):
-        raise BenchError(f"--split {request.split}: a suite has its own splits, expected --dataset of a folder dataset")
+        raise BenchError(f"--split {request.split}: a suite has its own splits, expected --dataset with it")
     if request.suite:
         return registry.get("suite", request.suite).load()
     if not request.dataset:
         return registry.get("suite", "mini").load()
     for entry in registry.entries("suite"):
-        if any(task.dataset == request.dataset for task in entry.load().tasks):
-            if request.split:
-                raise BenchError(f"--split {request.split}: suite {entry.name} has its own splits")
-            return entry.load()
+        suite = entry.load()
+        tasks = [task for task in suite.tasks if task.dataset == request.dataset]
+        if tasks and request.split:  # a dataset may be in a suite with several splits
+            chosen = tuple(task for task in tasks if task.split == request.split)
+            if not chosen:
+                raise unknown(f"split of dataset {request.dataset}", request.split, [task.split for task in tasks])
+            return dataclasses.replace(suite, tasks=chosen)
+        if tasks:
+            return suite
     target, root = find(registry, request.dataset, request.data)
     if target != FOLDER_TARGET:
         raise BenchError(f"dataset {request.dataset} is in no suite; name one with --suite")

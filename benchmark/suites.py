@@ -62,13 +62,18 @@ def embedding(space: str) -> Track:
     return Track(("two_way", *_IDENTIFICATION, *_VECTOR), ranked="two_way", space=space)
 
 
-def words(space: str) -> Track:
-    """Return the words track for a word-vector space."""
-    return Track((*_IDENTIFICATION[:3], "pairwise_2v2", *_IDENTIFICATION[3:], *_VECTOR), ranked="top5", space=space)
+def words(space: str, ranked: str = "top5") -> Track:
+    """Return the words track for a word-vector space; few held-out words are better ranked by rank accuracy."""
+    return Track((*_IDENTIFICATION[:3], "pairwise_2v2", *_IDENTIFICATION[3:], *_VECTOR), ranked=ranked, space=space)
 
 
 _SCENES = ("subj01", "subj02", "subj03", "subj04")
 _WORDS = ("W01", "W02", "W03", "W04", "W05", "W06")
+# those of Brain2Word (Affolter et al. 2020)
+_PEREIRA = (
+    *("P01", "M02", "M03", "M04", "M05", "M06", "M07", "M08", "M09", "M10"),
+    *("M13", "M14", "M15", "M16", "M17"),
+)
 
 SUITES = {
     suite.name: suite
@@ -99,6 +104,15 @@ SUITES = {
             "1.0",
             "10 x 10 shapes from V1, runs held out (the shapes themselves are seen in training)",
             (Task("miyawaki2008", "miyawaki2008-v1", ("S1", "S2"), {"reconstruction": RECONSTRUCTION}),),
+        ),
+        Suite(
+            "pereira2018",
+            "1.0",
+            "180 concepts of fifteen subjects: one subject left out, or ten words of a subject left out",
+            (
+                Task("pereira2018", "pereira2018-loso-v1", _PEREIRA, {"words": words("glove")}),
+                Task("pereira2018", "pereira2018-lwo-v1", _PEREIRA, {"words": words("glove", "rank_accuracy")}),
+            ),
         ),
     )
 }

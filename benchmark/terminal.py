@@ -78,11 +78,11 @@ class Watch:
 
 def show_tables(console: Console, tables: Sequence[Table]) -> None:
     """Print every table with its first columns; the rest is in the markdown."""
+    datasets = [(t.track, t.dataset) for t in tables]
     for t in tables:
+        which = f"{t.dataset}, {t.split}" if datasets.count((t.track, t.dataset)) > 1 else t.dataset
         names = _fitting([t.ranked, *(c for c in t.columns if c != t.ranked)][:COLUMNS_SHOWN], t, console.width)
-        title = (
-            f"{t.suite} {t.version} · {t.track} · {t.dataset} ({len(t.subjects)} subject{'s' * (len(t.subjects) > 1)})"
-        )
+        title = f"{t.suite} {t.version} · {t.track} · {which} ({len(t.subjects)} subject{'s' * (len(t.subjects) > 1)})"
         out = RichTable(title=title, title_justify="left", title_style="bold")
         out.add_column("rank", justify="right")
         out.add_column("method", no_wrap=True)

@@ -379,11 +379,26 @@ def _unlabelled(fold: Fold) -> Responses | None:
     found = {s: table for s, table in found.items() if table is not None and len(table)}
     if not found:
         return None
-    keep, fill = np.flatnonzero(fold.preparation.keep), fold.preparation.fill
-    data = np.concatenate([np.take(table, keep, axis=1) for table in found.values()], dtype=np.float32)
-    np.copyto(data, fill[keep], where=np.isnan(data))
-    if not np.isfinite(data).all():
-        raise BenchError(f"{_where(fold)}: an unlabelled response holds an infinity, expected numbers")
+    columns = np.flatnonzero(fold.preparation.keep)
+    data = np.empty((sum(map(len, found.values())), len(columns)), np.float32)
+    holes = np.zeros(len(columns), bool)
+    end = 0
+    for subject, table in found.items():
+        where = f"{_where(fold)}: unlabelled responses of subject {subject}"
+        if table.shape[1] != len(fold.preparation.keep):
+            raise BenchError(f"{where} have {table.shape[1]} voxels, expected {len(fold.preparation.keep)}")
+        for start, block in blocks(table):
+            part = data[end + start : end + start + len(block)]
+            np.take(block, columns, axis=1, out=part)
+            if np.isinf(part).any():
+                raise BenchError(f"{where} hold an infinity, expected numbers")
+            holes |= np.isnan(part).any(axis=0)
+        end += len(table)
+        if holes.any() and fold.dataset.nan_voxels != "drop":
+            raise BenchError(f'{where} hold NaN, expected none unless "nan_voxels" is "drop"')
+    if holes.any():  # also voxels without a hole in the training trials
+        part = data[:, holes]
+        data[:, holes] = np.where(np.isnan(part), _train_mean(fold, columns[holes]), part)
     return Responses(data, np.repeat(list(found), [len(t) for t in found.values()]), _rois(fold))
 
 

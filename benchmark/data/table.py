@@ -25,4 +25,11 @@ DATASETS = {
         "summary": "10 x 10 shapes and letters, V1 of two subjects (Miyawaki et al. 2008)",
         "source": "Kamitani Lab, repositories VBCCA and NeuralCodeConverter, ODC-BY",
     },
+    "pereira2018": {
+        "target": "benchmark.data.pereira2018:load",
+        "check": "benchmark.data.pereira2018:check",
+        "marker": "*/*_180concepts_*.mat",
+        "summary": "180 concepts in three paradigms, 333 parcels of fifteen subjects (Pereira et al. 2018)",
+        "source": "the authors' page of Pereira et al. 2018 and OSF project crwz7, one folder per participant",
+    },
 }

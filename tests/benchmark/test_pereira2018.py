@@ -1,0 +1,541 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import loadmat, savemat
+
+from benchmark.data import pereira2018 as pereira
+from benchmark.data import prepare, splits
+from benchmark.data.pereira_files import Recording, words
+from benchmark.data.pereira_layout import Layout, layout, project, projection, template
+from benchmark.data.splits import split_checksum
+from benchmark.data.word_folds import leave_words_out
+from benchmark.errors import BenchError
+from tests.helpers.make_folder import truncate
+from tests.helpers.make_pereira import PARADIGMS, ROI_NAMES, cell, edit_mat, make_pereira
+
+SENTENCES, PICTURES = "data_180concepts_sentences.mat", "data_180concepts_pictures.mat"
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """P01 with both sentence files, M03 with one, M05 without, in the older variant."""
+    root = tmp_path_factory.mktemp("pereira")
+    return root, make_pereira(root, words())
+
+
+@pytest.fixture
+def copied(release, tmp_path):
+    return shutil.copytree(release[0], tmp_path / "release")
+
+
+@pytest.fixture
+def loaded(release, tmp_path_factory):
+    return pereira.load(release[0], tmp_path_factory.getbasetemp() / "pereira-cache")
+
+
+# ------------------------------------------------------------------------------------------------ the layout
+
+
+def naive_template(lists_of, z_of, n_rois):
+    """Per parcel {slice: columns} of the first recording with the most voxels."""
+    out = []
+    for k in range(n_rois):
+        best = max(range(len(lists_of)), key=lambda i: (len(lists_of[i][k]), -i))
+        slices = [z_of[best][v] for v in lists_of[best][k]]
+        out.append({z: slices.count(z) for z in sorted(set(slices))})
+    return out
+
+
+def naive_row(scan, lists, z, goal):
+    """One scan in the common columns, voxel by voxel."""
+    everything = [scan[v] for voxels in lists for v in voxels]
+    row = []
+    for voxels, columns in zip(lists, goal, strict=True):
+        spare = sum(columns.values()) - len(voxels)
+        part, end, before = [], 0, None
+        for k in sorted({*columns, *(z[v] for v in voxels)}):
+            mine = [scan[v] for v in voxels if z[v] == k]
+            part += mine
+            if mine:
+                before = sum(mine) / len(mine)
+            end += columns.get(k, 0)
+            mean = before
+            if mean is None:
+                mean = sum(scan[v] for v in voxels) / len(voxels) if voxels else sum(everything) / len(everything)
+            while len(part) < end and spare > 0:
+                part.append(mean)
+                spare -= 1
+        row += part[: sum(columns.values())]
+    return row
+
+
+def draw(rng, n_rois, n_slices):
+    """Draw the parcels' lists, in no order, and the voxels' slices; parcels may be empty."""
+    n = int(rng.integers(n_rois, 9 * n_rois))
+    owner = rng.integers(-1, n_rois, n)
+    owner[0] = 0
+    lists = [rng.permutation(np.flatnonzero(owner == k)) for k in range(n_rois)]
+    return lists, rng.integers(3, 3 + n_slices, n)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 6), st.integers(1, 5), st.integers(1, 4))
+def test_padding_equals_a_naive_loop(seed, n_rois, n_slices, n_recordings):
+    rng = np.random.default_rng(seed)
+    drawn = [draw(rng, n_rois, n_slices) for _ in range(n_recordings)]
+    layouts = [layout(lists, z) for lists, z in drawn]
+    goal = template(layouts, n_rois)
+    naive = naive_template([lists for lists, _ in drawn], [z for _, z in drawn], n_rois)
+    assert goal.sizes.tolist() == [sum(columns.values()) for columns in naive]
+    extra = draw(rng, n_rois, n_slices + 2)  # not part of the template: what has no column is left out
+    for (lists, z), found in zip([*drawn, extra], [*layouts, layout(*extra)], strict=True):
+        data = rng.standard_normal((3, len(z)))
+        got = project(np.asfortranarray(data), found, projection(found, goal))
+        assert got.dtype == np.float32
+        assert got.flags.c_contiguous
+        expected = [naive_row(scan, [part.tolist() for part in lists], z.tolist(), naive) for scan in data]
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_no_voxel_is_lost_and_none_is_there_twice():
+    rng = np.random.default_rng(3)
+    drawn = [draw(rng, 5, 4) for _ in range(4)]
+    layouts = [layout(*d) for d in drawn]
+    goal = template(layouts, 5)
+    for found in layouts:
+        row = projection(found, goal).row
+        assert sorted(row[row < len(found.column)]) == list(range(len(found.column)))
+        assert len(row) == goal.sizes.sum()
+
+
+def test_padding_by_hand():
+    """Parcel 0 has slices of 2, 3 and 1 columns; the second recording has 1, 0 and 2 voxels there, and no parcel 1."""
+    first = layout([np.arange(6), np.array([6, 7])], np.array([4, 4, 5, 5, 5, 6, 4, 4]))
+    second = layout([np.array([2, 0, 1]), np.array([], int)], np.array([6, 6, 4]))
+    goal = template([first, second], 2)
+    assert goal.sizes.tolist() == [6, 2]
+    got = project(np.array([[10.0, 20.0, 30.0]]), second, projection(second, goal))
+    # slice 4: voxel 1 and its mean; slice 5 is absent: mean of slice 4; slice 6: voxels 2 and 0, the first of which
+    # spills over. Parcel 1 is absent: mean of all parcels' voxels.
+    assert got.tolist() == [[20, 20, 20, 20, 30, 10, 20, 20]]
+
+
+def test_a_first_slice_that_is_absent_holds_the_parcels_mean():
+    first = layout([np.arange(4)], np.array([1, 1, 2, 2]))
+    second = layout([np.arange(2)], np.array([2, 2]))
+    goal = template([first], 1)
+    assert project(np.array([[1.0, 2.0]]), second, projection(second, goal)).tolist() == [[1.5, 1.5, 1.0, 2.0]]
+
+
+def test_the_published_table_gives_the_published_sizes(test_data):
+    """Largest participants as the published table has them, and a smaller one of one voxel per slice."""
+    folder = test_data / "pereira2018_stimuli"
+    sizes = np.load(folder / "brain2word_sizes.npy")
+    with np.load(folder / "brain2word_last_dim.npz") as file:
+        tables = [file[f"arr_{k}"] for k in range(333)]
+    roi = np.repeat(np.arange(333), [len(t[0]) for t in tables])
+    small = Layout(np.arange(len(roi)), roi, np.concatenate([t[0] for t in tables]))
+    count = np.concatenate([t[1] for t in tables])
+    large = Layout(np.arange(count.sum()), np.repeat(roi, count), np.repeat(small.z, count))
+    goal = template([small, large], 333)
+    assert goal.sizes.tolist() == sizes.tolist()
+    assert goal.sizes.sum() == 65_730
+    assert json.loads((splits.resources.files("benchmark.data") / "parcels.json").read_text())["input_sizes"] == list(
+        sizes
+    )
+    for k, table in enumerate(tables):
+        mine = goal.roi == k
+        np.testing.assert_array_equal([goal.z[mine], goal.count[mine]], table)
+    assert projection(large, goal).row.tolist() == list(range(65_730))
+    out = project(np.arange(2.0 * len(roi)).reshape(2, -1), small, projection(small, goal))
+    np.testing.assert_array_equal(out, np.repeat(np.arange(2.0 * len(roi)).reshape(2, -1), count, axis=1))
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+
+def test_dataset(release, loaded):
+    root, _ = release
+    assert loaded.subjects == ("P01", "M03", "M05")
+    assert loaded.nan_voxels == "error"
+    assert loaded.roi_names == tuple(ROI_NAMES)
+    assert loaded.stimuli.ids.tolist() == list(words()) == (root / "stimuli_180concepts.txt").read_text().split()
+    vectors = np.loadtxt(root / "vectors_180concepts.GV42B300.txt")
+    assert loaded.stimuli.embeddings["glove"].dtype == np.float32
+    np.testing.assert_allclose(loaded.stimuli.embeddings["glove"], vectors, rtol=1e-6)
+    rows = {"P01": 627, "M03": 243, "M05": None}
+    for subject in loaded.subjects:
+        data = loaded.load_subject(subject)
+        assert isinstance(data.responses, np.memmap)
+        assert data.responses.dtype == np.float32
+        assert data.stimulus.tolist() == list(range(180)) * 3
+        assert data.condition.tolist() == [p for p in PARADIGMS for _ in range(180)]
+        assert (None if data.unlabelled is None else len(data.unlabelled)) == rows[subject]
+        assert sum(mask.sum() for mask in data.rois.values()) == data.responses.shape[1]
+    with pytest.raises(BenchError, match="M01"):
+        loaded.load_subject("M01")
+
+
+def expected_responses(root, made, subject, names):
+    """Project the files of a subject with the naive loop."""
+    zero_based = {s: [(part - 1).tolist() for part in v.lists] for s, v in made.items()}
+    z = {s: v.coords[:, 2].tolist() for s, v in made.items()}
+    goal = naive_template(list(zero_based.values()), list(z.values()), 333)
+    rows = []
+    for name, variable in names:
+        content = loadmat(root / subject / name)[variable]
+        rows += [naive_row(scan, zero_based[subject], z[subject], goal) for scan in content[:4].tolist()]
+    return np.array(rows)
+
+
+def test_columns_are_the_parcels_voxels(release, loaded):
+    """Off by one would give every parcel another's voxels: the reference counts from the files' own lists."""
+    root, made = release
+    for subject, prefix in (("P01", "data"), ("M05", "examples")):
+        data = loaded.load_subject(subject)
+        names = [(f"{prefix}_180concepts_{p}s.mat", "examples") for p in PARADIGMS]
+        expected = expected_responses(root, made, subject, names)
+        first = (180 * np.arange(3)[:, None] + np.arange(4)).ravel()
+        np.testing.assert_allclose(data.responses[first], expected, rtol=1e-5, atol=1e-6)
+        largest = [max(len(v.lists[k]) for v in made.values()) for k in range(333)]
+        assert [int(mask.sum()) for mask in data.rois.values()] == largest
+    names = [(f"data_{n}sentences.mat", "examples_passagesentences") for n in (384, 243)]
+    rows = [0, 1, 2, 3, 384, 385, 386, 387]
+    unlabelled = loaded.load_subject("P01").unlabelled[rows]
+    np.testing.assert_allclose(unlabelled, expected_responses(root, made, "P01", names), rtol=1e-5, atol=1e-6)
+
+
+def test_files_are_converted_once(release, loaded, tmp_path, monkeypatch):
+    root, cache = release[0], tmp_path / "cache"
+    first = pereira.load(root, cache)
+    assert first.fingerprint == loaded.fingerprint
+    monkeypatch.setattr(pereira, "_convert", None)
+    again = pereira.load(root, cache)
+    np.testing.assert_array_equal(again.load_subject("M03").responses, first.load_subject("M03").responses)
+
+
+def test_an_interrupted_conversion_leaves_nothing(release, tmp_path, monkeypatch):
+    write = pereira._write
+
+    def stop(path, *more):
+        if path.stem.startswith("M"):
+            raise OSError(28, "No space left on device")
+        write(path, *more)
+
+    monkeypatch.setattr(pereira, "_write", stop)
+    with pytest.raises(BenchError, match="No space left on device"):
+        pereira.load(release[0], tmp_path / "cache")
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["hashes"] or not list((tmp_path / "cache").iterdir())
+
+
+def test_fingerprint_follows_the_bytes(copied, loaded, tmp_path):
+    edit_mat(copied / "M03" / PICTURES, lambda c: c["examples"].__setitem__((3, 4), c["examples"][3, 4] + 1e-9))
+    assert pereira.load(copied, tmp_path / "cache").fingerprint != loaded.fingerprint
+
+
+def test_vectors_of_the_older_file(copied, release, tmp_path, loaded):
+    table = np.loadtxt(copied / "vectors_180concepts.GV42B300.txt")
+    (copied / "vectors_180concepts.GV42B300.txt").unlink()
+    (copied / "glove_data").mkdir()
+    savemat(copied / "glove_data/180_concepts.mat", {"words": [f"{w:15}" for w in words()], "data": table})
+    dataset = pereira.load(copied, tmp_path / "cache")
+    np.testing.assert_array_equal(dataset.stimuli.embeddings["glove"], loaded.stimuli.embeddings["glove"])
+
+
+def test_the_real_vectors(copied, test_data, tmp_path):
+    source = test_data / "pereira2018_stimuli"
+    shutil.copy(source / "vectors_180concepts.GV42B300.txt", copied)
+    shutil.copy(source / "stimuli_180concepts.txt", copied)
+    text = pereira.load(copied, tmp_path / "cache").stimuli.embeddings["glove"]
+    (copied / "vectors_180concepts.GV42B300.txt").unlink()
+    shutil.copy(source / "brain2word_180_concepts.mat", copied / "180_concepts.mat")
+    mat = pereira.load(copied, tmp_path / "cache").stimuli.embeddings["glove"]
+    np.testing.assert_allclose(text, mat, atol=1e-5)
+    assert np.std(text) == pytest.approx(0.4136, abs=1e-4)
+
+
+def test_only_the_first_release_is_there_for_m01(copied, loaded, tmp_path):
+    shutil.copytree(copied / "P01", copied / "M01")
+    assert pereira.load(copied, tmp_path / "cache").fingerprint == loaded.fingerprint
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+
+def _lists(content, older=False):
+    record = content["meta"][0, 0]
+    return record["roiColumnsGordon"] if older else record["roiColumns"][0, 14]
+
+
+def _set_index(roi, value):
+    def change(content):
+        _lists(content)[roi, 0] = np.array([[float(value)]])
+
+    return change
+
+
+def _set(name, change):
+    return lambda content: content | {name: change(content[name])}
+
+
+def _without(name):
+    return lambda content: {key: value for key, value in content.items() if key != name}
+
+
+def _planted(index, value):
+    def change(data):
+        data[index] = value
+        return data
+
+    return change
+
+
+def _swapped(key):
+    key[[7, 8]] = key[[8, 7]]
+    return key
+
+
+def _meta_without(name):
+    def change(content):
+        record = content["meta"][0, 0]
+        return content | {"meta": {key: record[key] for key in record.dtype.names if key != name}}
+
+    return change
+
+
+FAULTS = {
+    "index 0": (_set_index(5, 0), ["roiColumns", "from 0", "1 to"]),
+    "index too large": (_set_index(5, 99_999), ["to 99999", "as MATLAB counts"]),
+    "fractional index": (_set_index(5, 1.5), ["whole numbers"]),
+    "NaN index": (_set_index(5, np.nan), ["whole numbers"]),
+    "wrong word order": (_set("keyConcept", _swapped), ["word 8", "expected"]),
+    "wrong label order": (_set("labelsConcept", _swapped), ["word 8", "expected"]),
+    "label outside": (_set("labelsConcept", _planted((0, 0), 181)), ["labelsConcept", "1 to 180"]),
+    "too few words": (lambda c: c | {"keyConcept": c["keyConcept"][:4], "labelsConcept": np.ones((4, 1))}, ["4 words"]),
+    "too few rows": (_set("examples", lambda x: x[:179]), ["179 x", "180 rows"]),
+    "no responses": (_without("examples"), ["no variable examples"]),
+    "no meta": (_without("meta"), ["no variable meta"]),
+    "no atlas": (_meta_without("atlases"), ["meta cannot be understood", "gordon"]),
+    "no coordinates": (_meta_without("colToCoord"), ["colToCoord"]),
+    "other voxels": (_set("examples", lambda x: x[:, :-1]), ["colToCoord is", "x 3"]),
+    "one parcel less": (
+        lambda c: c["meta"][0, 0]["roiColumns"].__setitem__((0, 14), _lists(c)[:-1]),
+        ["332 lists", "expected 333"],
+    ),
+    "cells in a list": (lambda c: _lists(c).__setitem__((2, 0), cell(["a"])), ["meta cannot be understood"]),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_fault(copied, tmp_path, case):
+    change, sentence = FAULTS[case]
+    path = copied / "M03" / PICTURES
+    edit_mat(path, change)
+    with pytest.raises(BenchError) as caught:
+        pereira.load(copied, tmp_path / "cache")
+    for text in (str(path), "expected", *sentence):
+        assert text in str(caught.value)
+    found = [fault for fault in pereira.check(copied) if "no such folder" not in fault]
+    assert found
+    assert all(str(path) in fault for fault in found)
+
+
+def _used(release, subject="M03"):
+    return int(release[1][subject].lists[10][0]) - 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_hole_in_a_parcel(copied, release, tmp_path, value):
+    path = copied / "M03" / PICTURES
+    edit_mat(path, _set("examples", _planted((3, _used(release)), value)))
+    with pytest.raises(BenchError, match="NaN or infinity in 1 voxels"):
+        pereira.load(copied, tmp_path / "cache")
+    assert sum("NaN or infinity in 1 voxels" in fault for fault in pereira.check(copied)) == 1
+
+
+def test_a_hole_outside_of_all_parcels_does_no_harm(copied, release, tmp_path, loaded):
+    voxels = release[1]["M03"]
+    outside = np.setdiff1d(np.arange(len(voxels.coords)), np.concatenate(voxels.lists) - 1)
+    edit_mat(copied / "M03" / PICTURES, _set("examples", _planted((3, outside[0]), np.nan)))
+    dataset = pereira.load(copied, tmp_path / "cache")
+    np.testing.assert_array_equal(dataset.load_subject("M03").responses, loaded.load_subject("M03").responses)
+
+
+def test_an_index_of_the_older_variant_is_checked_too(copied, tmp_path):
+    edit_mat(
+        copied / "M05/examples_180concepts_pictures.mat",
+        lambda c: _lists(c, older=True).__setitem__((3, 0), np.zeros((1, 1))),
+    )
+    with pytest.raises(BenchError, match="run from 0 to"):
+        pereira.load(copied, tmp_path / "cache")
+
+
+def test_parcels_named_otherwise(copied, tmp_path):
+    def rename(content):
+        content["meta"][0, 0]["rois"][0, 14][[3, 4]] = content["meta"][0, 0]["rois"][0, 14][[4, 3]]
+
+    edit_mat(copied / "M03" / PICTURES, rename)
+    with pytest.raises(BenchError, match="other parcels than in"):
+        pereira.load(copied, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", [PICTURES, "data_384sentences.mat"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_truncated_file(copied, tmp_path, name, share):
+    path = copied / "P01" / name
+    truncate(path, round(path.stat().st_size * share))
+    with pytest.raises(BenchError) as caught:
+        pereira.load(copied, tmp_path / "cache")
+    assert str(path) in str(caught.value)
+    assert any(str(path) in fault for fault in pereira.check(copied))
+
+
+def test_everything_missing_is_listed_at_once(copied, tmp_path):
+    (copied / "P01" / PICTURES).unlink()
+    (copied / "M03" / "data_243sentences.mat").unlink()
+    (copied / "vectors_180concepts.GV42B300.txt").unlink()
+    (copied / "M05/examples_180concepts_sentences.mat").write_bytes(b"nothing")
+    found = "\n".join(pereira.check(copied))
+    for text in (PICTURES, "243 sentences", "180_concepts.mat", "examples_180concepts_sentences.mat", "M17"):
+        assert text in found
+    assert len(pereira.check(copied)) == 12 + 4
+    with pytest.raises(BenchError, match=r"data_180concepts_pictures.mat: no such file.*1 more: bench data check"):
+        pereira.load(copied, tmp_path / "cache")
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(BenchError, match="180_concepts.mat"):
+        pereira.load(tmp_path, tmp_path / "cache")
+    assert len(pereira.check(tmp_path)) == 16
+
+
+@pytest.mark.parametrize(
+    ("plant", "sentence"),
+    [
+        (lambda f: f.write_text("1 2 3\n4 5 6\n"), "2 x 3"),
+        (lambda f: f.write_text("word 1 2\n"), "rows of numbers"),
+        (lambda f: np.savetxt(f, np.full((180, 300), np.nan)), "finite"),
+        (lambda f: (f.parent / "stimuli_180concepts.txt").write_text("\n".join(reversed(words()))), "word 1 is 'word'"),
+        (
+            lambda f: (f.unlink(), savemat(f.parent / "180_concepts.mat", {"words": list(words()[1:]), "data": 0.0})),
+            "expected 180 x 300",
+        ),
+        (
+            lambda f: (
+                f.unlink(),
+                savemat(f.parent / "180_concepts.mat", {"words": [*words()[:-1], "w"], "data": np.zeros((180, 300))}),
+            ),
+            "word 180 is 'w'",
+        ),
+        (lambda f: (f.unlink(), (f.parent / "180_concepts.mat").write_bytes(b"\0" * 200)), "cannot be read"),
+    ],
+)
+def test_wrong_vectors(copied, tmp_path, plant, sentence):
+    plant(copied / "vectors_180concepts.GV42B300.txt")
+    with pytest.raises(BenchError, match=sentence):
+        pereira.load(copied, tmp_path / "cache")
+    assert any(sentence in fault for fault in pereira.check(copied))
+
+
+def test_recordings_are_told_apart():
+    assert Recording("a", "examples", 180) != Recording("b", "examples", 180)
+
+
+# ------------------------------------------------------------------------------------------------ splits
+
+
+def test_splits():
+    loso, lwo = splits.builtin("pereira2018-loso-v1"), splits.builtin("pereira2018-lwo-v1")
+    assert [fold.test for fold in loso.folds["*"]] == [(s,) for s in pereira.SUBJECTS]
+    assert all(sorted([*f.train, *f.test]) == sorted(pereira.SUBJECTS) for f in loso.folds["*"])
+    assert len(pereira.SUBJECTS) == 15
+    assert "M01" not in pereira.SUBJECTS
+    folds = leave_words_out(words())
+    assert lwo.average == ("subject", "stimulus")
+    assert [{"name": f.name, "train": list(f.train), "test": list(f.test)} for f in lwo.folds["*"]] == folds
+    content = {"name": lwo.name, "unit": "stimulus", "average": ["subject", "stimulus"], "folds": folds}
+    assert split_checksum(content) == lwo.checksum
+
+
+def test_unlabelled_scans_are_those_of_training_subjects(loaded):
+    """P01 and M03 read sentences; who is tested brings none, and a split within a subject has none."""
+
+    def train_set(split, subject):
+        return prepare.train_set(prepare.folds(loaded, split, subject)[0], {"words"}, "glove")
+
+    others = {s: tuple(t for t in loaded.subjects if t != s) for s in loaded.subjects}
+    folds = tuple(splits.FoldIds(s, others[s], (s,)) for s in loaded.subjects)
+    split = splits.Split("loso", "subject", (), {"*": folds}, "c")
+    assert set(train_set(split, "P01").unlabelled.subject) == {"M03"}
+    assert set(train_set(split, "M03").unlabelled.subject) == {"P01"}
+    both = train_set(split, "M05").unlabelled
+    assert both.subject.tolist() == ["P01"] * 627 + ["M03"] * 243
+    np.testing.assert_array_equal(both.data[627:], loaded.load_subject("M03").unlabelled)
+    lwo = splits.builtin("pereira2018-lwo-v1")
+    train = train_set(lwo, "P01")
+    assert train.unlabelled is None
+    assert len(train) == 170
+    # the three paradigms of a word averaged
+    rows = loaded.load_subject("P01").responses.reshape(3, 180, -1).mean(axis=0)
+    names = train.stimuli.ids[train.stimulus]
+    np.testing.assert_allclose(train.fmri.data, rows[[words().index(w) for w in names]], rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ command line
+
+
+def test_check_through_the_command_line(bench, copied):
+    code, out, _ = bench("data", "check", copied.parent)
+    assert code == 2
+    assert "(pereira2018): 12 faults" in out
+
+
+@pytest.mark.slow
+def test_ridge_on_both_protocols(bench, tmp_path):
+    root = tmp_path / "release"
+    make_pereira(root, words(), subjects=pereira.SUBJECTS, sentences=False, per_roi=2, noise=2.0)
+    sentence = root / "P01/data_384sentences.mat"
+    arguments = (
+        "run",
+        "--data",
+        root,
+        "--dataset",
+        "pereira2018",
+        "--method",
+        "ridge,shuffled",
+        "--subject",
+        "P01,M05",
+    )
+    code, _, err = bench(*arguments, "--json", "out.json")
+    assert code == 0, err
+    assert not sentence.exists()
+    found = {
+        (o["split"], o["method"], o["subject"]): o["metrics"] for o in json.loads((tmp_path / "out.json").read_text())
+    }
+    assert len(found) == 8
+    for subject in ("P01", "M05"):
+        loso = found["pereira2018-loso-v1", "ridge", subject]
+        lwo = found["pereira2018-lwo-v1", "ridge", subject]
+        assert loso["top5"]["value"] > 0.5
+        assert loso["top5"]["chance"] == pytest.approx(5 / 180)
+        assert loso["top5"]["n"] == 540
+        assert lwo["rank_accuracy"]["value"] > 0.8
+        assert lwo["rank_accuracy"]["n"] == 180
+        assert lwo["top5"]["chance"] == pytest.approx(0.5)
+        assert 0.35 < found["pereira2018-lwo-v1", "shuffled", subject]["rank_accuracy"]["value"] < 0.65
+    board = (tmp_path / "runs/leaderboards/pereira2018/words.md").read_text()
+    assert "split pereira2018-loso-v1" in board
+    assert "Ranked by **top5**" in board
+    assert "Ranked by **rank_accuracy**" in board
+    index = (tmp_path / "runs/leaderboards/README.md").read_text()
+    assert "pereira2018 (pereira2018-lwo-v1) | rank_accuracy" in index
+    code, out, err = bench(*arguments, "--split", "pereira2018-lwo-v1")
+    assert code == 0, err
+    assert "4 runs, 4 kept from before" in out
+    code, _, err = bench(*arguments, "--split", "pereira2018-lwo-v2")
+    assert code == 2
+    assert "did you mean 'pereira2018-lwo-v1'" in err
