@@ -14,6 +14,7 @@ from benchmark import __version__
 from benchmark.errors import BenchError
 
 KINDS = ("methods", "metrics", "datasets", "suites")
+IMPORTS = ("cognival",)  # the keys of benchmark.data.imports.KINDS, whose import would slow every verb down
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -187,7 +188,7 @@ def leaderboard(**options: Any) -> None:
 
 @cli.group()
 def data() -> None:
-    """Check datasets and look at them."""
+    """Check datasets, look at them, and import files of others."""
 
 
 @data.command("check")
@@ -214,6 +215,33 @@ def data_show(dataset: str, subject: str | None, out: Path | None, plugins, data
     from benchmark.commands import data_show as command
 
     click.echo(command(dataset, subject, out, plugins, data))
+
+
+@data.command("import")
+@click.argument("kind", type=click.Choice(IMPORTS))
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
+@click.option("--vectors", type=click.Path(path_type=Path), metavar="FILE", help="Word vectors, as text.")
+@click.option(
+    "--words",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The words of the vectors, one per line; not needed where each vector's line starts with its word.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder dataset to make, which must not be there yet; its last part is the dataset's name.",
+)
+def data_import(kind: str, sources: tuple[Path, ...], out: Path, **options: Path | None) -> None:
+    """Make a folder dataset of files as others publish them.
+
+    KIND cognival: Pereira et al. 2018 of the CogniVal collection, see docs/cognival.md.
+    """
+    from benchmark.commands import data_import as command
+
+    command(kind, sources, out, options)
 
 
 @cli.command()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,20 @@ def data_show(name: str, subject: str | None, out: Path | None, plugins: Sequenc
     path = out or Path(f"{name}-{subject}.png")
     picture(dataset, subject, path)
     return path
+
+
+def data_import(kind: str, sources: Sequence[Path], out: Path, options: Mapping[str, Any]) -> None:
+    """Make a folder dataset and say what is in it."""
+    from benchmark.data.imports import import_folder
+
+    content = import_folder(kind, sources, out, options)
+    sizes = sorted({responses.shape[1] for responses, _ in content.subjects.values()})
+    voxels = f"{sizes[0]} voxels" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} voxels"
+    count = f"{len(content.subjects)} subject{'s' * (len(content.subjects) > 1)}"
+    n = len(next(iter(content.stimuli.values())))
+    print(f"{out}: {count} ({', '.join(content.subjects)}), {n} stimuli, {voxels}")
+    print(f"read from {content.provenance['files']}")
+    print(f"bench run --data {shlex.quote(str(out))} runs every method on it")
 
 
 def doctor_models(only: Sequence[str], weights: Path | None) -> int:

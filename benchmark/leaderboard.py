@@ -9,8 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmark import literature, protocol
 from benchmark.data.files import write_atomic
 from benchmark.records import flat
+from benchmark.stats import LEVEL, MIN_SUBJECTS, subject_interval
 from benchmark.suites import Suite
 
 Record = Mapping[str, Any]
@@ -21,6 +23,9 @@ _SAME = {
     "split_checksum": "the current split",
     "suite_version": "this suite version",
 }
+# What a row is tagged with whose method names words but gives no vector to compare.
+SCORES_ONLY = "class scores only"
+INTERVAL = f"{LEVEL:.0%} interval"
 ARROW = {True: "↑", False: "↓", None: ""}
 
 
@@ -31,9 +36,12 @@ class Row:
     Attributes
     ----------
     metrics : mapping of str to dict
-        ``value`` is the mean over subjects of the mean over seeds.
+        ``value`` is the mean over subjects of the mean over seeds, ``subjects`` the latter by subject and
+        ``interval`` the t interval of their mean, None below three subjects.
     missing : tuple of str
         What a rank would need and is not there.
+    undefined : tuple of str
+        Metrics that its kind of prediction has no value for; that takes no rank, but for the ranked one.
     """
 
     method: str
@@ -44,6 +52,7 @@ class Row:
     records: tuple[Record, ...]
     metrics: Mapping[str, Mapping[str, Any]]
     missing: tuple[str, ...]
+    undefined: tuple[str, ...] = ()
     rank: int | None = None
 
     @property
@@ -95,7 +104,8 @@ def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
         grouped.setdefault((member["method"], member["preset"], member["profile"]), []).append(member)
     versions = {c: max((_version(m, track, c) or 0 for m in members), default=0) for c in columns}
     current = {name: max(members, key=_age).get(name) for name in _SAME}
-    rows = [_row(key, runs, track, columns, subjects, seeds, versions, current) for key, runs in grouped.items()]
+    needed = (columns, ranked, subjects, seeds)
+    rows = [_row(key, runs, track, *needed, versions, current) for key, runs in grouped.items()]
     directions = {c: row.metrics[c]["higher_is_better"] for c in columns for row in rows if c in row.metrics}
     version = max(m["suite_version"] or "" for m in members)
     rows = _ranked(rows, ranked, directions.get(ranked, True))
@@ -118,15 +128,17 @@ def _age(item: Record) -> tuple:
     return item["date"], item["run_id"]
 
 
-def _row(key, runs: Sequence[Record], track: str, columns, subjects, seeds, versions, current) -> Row:
+def _row(key, runs: Sequence[Record], track: str, columns, ranked, subjects, seeds, versions, current) -> Row:
     ok = [r for r in runs if r["status"] == "ok"]
     have = {(r["subject"], r["seed"]) for r in ok}
     missing = [f"{s} seed {n}" for s in subjects for n in seeds if (s, n) not in have]
-    metrics = {}
+    metrics, undefined = {}, []
     for column in columns:
         scores = [(r["subject"], r["scores"].get(track, {}).get(column)) for r in ok]
         found = [(subject, score) for subject, score in scores if score and score["value"] is not None]
-        if ok and len(found) < len(ok):
+        if ok and column != ranked and all(score and score.get("undefined") for _, score in scores):
+            undefined.append(column)
+        elif ok and len(found) < len(ok):
             missing.append(column)
         if found:
             metrics[column] = _mean(found)
@@ -134,7 +146,10 @@ def _row(key, runs: Sequence[Record], track: str, columns, subjects, seeds, vers
     missing += [f"{c} in version {versions[c]}" for c in columns if c in old]
     missing += [what for name, what in _SAME.items() if any(r.get(name) != current[name] for r in ok)]
     tags = dict.fromkeys(t for r in runs for t in r["tags"] or ())
-    return Row(*key, any(r["control"] for r in runs), tuple(tags), tuple(runs), metrics, tuple(missing))
+    if undefined:
+        tags[SCORES_ONLY] = None
+    control = any(r["control"] for r in runs)
+    return Row(*key, control, tuple(tags), tuple(runs), metrics, tuple(missing), tuple(undefined))
 
 
 def _version(item: Record, track: str, column: str) -> int | None:
@@ -147,8 +162,11 @@ def _mean(found: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     for subject, score in found:
         by_subject.setdefault(subject, []).append(score)
     first = found[0][1]
+    values = {subject: fmean(s["value"] for s in scores) for subject, scores in sorted(by_subject.items())}
     return {
-        "value": fmean(fmean(s["value"] for s in scores) for scores in by_subject.values()),
+        "value": fmean(values.values()),
+        "subjects": values,
+        "interval": subject_interval(list(values.values())),
         "n": sum(scores[0]["n"] for scores in by_subject.values()),
         "chance": None if first["chance"] is None else fmean(s["chance"] for _, s in found),
         "higher_is_better": first["higher_is_better"],
@@ -217,6 +235,12 @@ def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
 
 def _board(suite: str, track: str, members: Sequence[Table]) -> str:
     lines = [f"# {suite} {members[0].version}: {track}", ""]
+    if len(members) > 1:
+        lines += [
+            f"{len(members)} tables: each has a data set and a protocol of its own (what is held out, and how many "
+            "candidates a target is ranked among). Their numbers are not comparable and never ranked together.",
+            "",
+        ]
     for table in members:
         lines += _section(table)
     return "\n".join(lines)
@@ -232,12 +256,19 @@ def _section(t: Table) -> list[str]:
         f"{', '.join(map(str, t.seeds))}. Values are means over subjects of means over seeds. "
         f"A row is ranked when every subject, seed and metric is there.",
         "",
+        protocol.sentences(t.track, record["split_unit"], [r for row in t.rows for r in row.records]),
+        "",
     ]
     methods = [r for r in t.rows if not r.control]
     controls = [r for r in t.rows if r.control]
     lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
     lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
+    if any(row.undefined for row in t.rows):
+        text = f"*{SCORES_ONLY}*: the method names words and gives no vector, so the metrics of vectors (–) are not "
+        lines += [text + "defined for it; that takes no rank from it.", ""]
     lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
+    lines += _by_subject(t, [*methods, *controls])
+    lines += literature.section(t.track, t.dataset, t.split)
     lines += _faults(t)
     lines += [
         "### Runs",
@@ -255,11 +286,16 @@ def _section(t: Table) -> list[str]:
 def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
     names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
     notes = _notes(t)
-    head = " | ".join(f"{name}{'†' * (name in notes)} {ARROW[t.directions.get(name)]}".strip() for name in names)
-    lines = [f"| rank | method | {head} | n items | n subjects | s | MB | tags |"]
-    lines += ["|---:|---|" + "---:|" * (len(names) + 4) + "---|"]
+    head = [f"{name}{'†' * (name in notes)} {ARROW[t.directions.get(name)]}".strip() for name in names]
+    wide = len(t.subjects) >= MIN_SUBJECTS
+    if wide:
+        head.insert(1, INTERVAL)
+    lines = [f"| rank | method | {' | '.join(head)} | n items | n subjects | s | MB | tags |"]
+    lines += ["|---:|---|" + "---:|" * (len(head) + 4) + "---|"]
     for row in rows:
         cells = [_number(row.metrics[n]["value"]) if n in row.metrics else "–" for n in names]
+        if wide:
+            cells.insert(1, _interval(row, t.ranked))
         n_items = row.metrics[t.ranked]["n"] if t.ranked in row.metrics else 0
         subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
         tags = ", ".join([*row.tags, *(["incomplete"] if row.missing else [])])
@@ -267,9 +303,28 @@ def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
         lines.append(" | ".join(map(str, [f"| {row.rank or '–'}", row.label, *cells, *ends])) + " |")
     if stated:
         chance = {n: r.metrics[n]["chance"] for r in t.rows for n in names if n in r.metrics}
-        cells = " | ".join(_number(chance.get(n)) for n in names)
-        lines.append(f"| | *chance level* | {cells} | | | | | |")
+        cells = [_number(chance.get(n)) for n in names]
+        if wide:
+            cells.insert(1, "")
+        lines.append(f"| | *chance level* | {' | '.join(cells)} | | | | | |")
     return lines
+
+
+def _by_subject(t: Table, rows: Sequence[Row]) -> list[str]:
+    """Return the ranked metric of every subject; empty where they are too few for an interval of their mean."""
+    if len(t.subjects) < MIN_SUBJECTS:
+        return []
+    text = f"{t.ranked} {ARROW[t.directions.get(t.ranked)]} of every subject, mean over seeds; the interval is the "
+    text += f"{LEVEL:.0%} t interval of the mean over subjects. Controls are in italics."
+    lines = ["### By subject", "", text, "", f"| method | mean | {INTERVAL} | {' | '.join(t.subjects)} |"]
+    lines += ["|---|" + "---:|" * (len(t.subjects) + 2)]
+    for row in rows:
+        if t.ranked in row.metrics:
+            found = row.metrics[t.ranked]
+            cells = [_number(found["value"]), _interval(row, t.ranked)]
+            cells += [_number(found["subjects"].get(s)) for s in t.subjects]
+            lines.append(f"| {f'*{row.label}*' if row.control else row.label} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _notes(t: Table) -> dict[str, str]:
@@ -319,6 +374,11 @@ def _peak(row: Row) -> str:
     return f"{max(r['peak_mb'] or 0 for r in row.records):.0f}"
 
 
+def _interval(row: Row, name: str) -> str:
+    found = row.metrics.get(name, {}).get("interval")
+    return f"{_number(found[0])} to {_number(found[1])}" if found else "–"
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
@@ -327,6 +387,8 @@ def _number(value: float | None) -> str:
 
 def _json(members: Sequence[Table]) -> dict[str, Any]:
     rows, runs = [], []
+    more = [literature.reported(t.track, t.dataset, t.split) for t in members]
+    published = {"reported_elsewhere": found} if (found := [m for m in more if m]) else {}
     for t in members:
         for row in t.rows:
             more = {"rank": row.rank, "tags": list(row.tags)}
@@ -334,7 +396,7 @@ def _json(members: Sequence[Table]) -> dict[str, Any]:
             rows.append(
                 {name: first[name] for name in ("suite", "dataset", "split", "method", "preset", "profile")}
                 | {"track": t.track, "subjects": list(t.subjects), "seeds": list(t.seeds), "control": row.control}
-                | {"missing": list(row.missing), "metrics": dict(row.metrics), **more}
+                | {"missing": list(row.missing), "undefined": list(row.undefined), "metrics": dict(row.metrics), **more}
             )
             runs += [f | more for r in row.records for f in flat(r) if f["track"] == t.track]
-    return {"rows": rows, "runs": runs}
+    return {"rows": rows, "runs": runs, **published}

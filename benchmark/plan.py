@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark import protocol
 from benchmark.data import folder, prepare, splits
 from benchmark.data.base import Dataset
 from benchmark.data.locate import FOLDER_TARGET, find, folder_name, load
@@ -203,6 +204,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         "dataset_fingerprint": dataset.fingerprint,
                         "split_checksum": split.checksum,
                         "split_unit": split.unit,
+                        "folds": protocol.facts(split, subject),
                         "weights": {**weights, **judges},
                         "columns": {n: {"metrics": t.metrics, "ranked": t.ranked} for n, t in tracks.items()},
                         "source": source,

@@ -22,6 +22,7 @@ _FACTS = (
     "dataset_fingerprint",
     "split_checksum",
     "split_unit",
+    "folds",
     "columns",
     "control",
     "tags",

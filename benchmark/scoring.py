@@ -60,7 +60,8 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
         Columns track, metric, fold, block, item, value: one row per item and metric.
     summary : dict
         ``{track: {metric: {value, n, chance, higher_is_better, version, protocol}}}``; a metric that is
-        not defined here has value None and a reason.
+        not computed here has value None and a reason, and ``undefined`` where the kind of prediction has no
+        such value.
     """
     parts = [_at_size(part) for part in parts] if "reconstruction" in tracks else parts
     table: dict[str, list] = {name: [] for name in ("track", "metric", "fold", "block", "item", "value")}
@@ -73,6 +74,9 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             record = {"n": 0, "chance": None, "higher_is_better": metric.higher_is_better}
             record |= {"version": metric.version, "protocol": metric.protocol, "note": metric.note, "value": None}
             summary[name][metric_name] = record
+            if metric.kind in _OF_VECTORS and name != "reconstruction" and not all(v.has_vectors for v in views[""]):
+                record |= {"undefined": True, "reason": "not defined for class scores without a vector"}
+                continue
             try:
                 if metric.features not in views:
                     views[metric.features] = [_of_features(metric.features, view, source) for view in views[""]]
@@ -156,6 +160,10 @@ class _View:
     true: np.ndarray
     predicted: np.ndarray
     similarity: str
+
+    @property
+    def has_vectors(self) -> bool:
+        return self.predicted.shape[1] > 0
 
     def blocks(self):
         """Yield the rows of each block."""
@@ -249,6 +257,7 @@ def _set(metric, views):
     return [("all", "all", ["all"], value)], []
 
 
+_OF_VECTORS = ("vectors", "dimensions", "set")
 _KINDS: dict[str, Callable] = {
     "vectors": _vectors,
     "images": _images,

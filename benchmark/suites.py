@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,17 @@ SUITES = {
 
 def folder_suite(name: str, header: Mapping, subjects: tuple[str, ...], split: str) -> Suite:
     """Return the suite of a folder dataset, from the tracks its header declares."""
-    make = {"words": words, "embedding": embedding}
-    tracks = {
-        track: make[track](options["space"]) if track in make else RECONSTRUCTION
-        for track, options in header["tracks"].items()
-    }
+    tracks = {track: folder_track(track, options) for track, options in header["tracks"].items()}
     return Suite(name, header.get("version", "1.0"), f"folder dataset {name}", (Task(name, split, subjects, tracks),))
+
+
+def folder_track(name: str, options: Mapping[str, str]) -> Track:
+    """Return a track of a folder dataset; its header may state the metric that rows are ranked by."""
+    make = {"words": words, "embedding": embedding}
+    track = make[name](options["space"]) if name in make else RECONSTRUCTION
+    return replace(track, ranked=options.get("ranked", track.ranked))
+
+
+def rankable(name: str) -> tuple[str, ...]:
+    """Return the metrics that rows of a folder dataset's track may be ranked by."""
+    return tuple(m for m in folder_track(name, {"space": ""}).metrics if m != "collapse")  # which has no direction

@@ -40,6 +40,7 @@ from benchmark.data.splits import (
     twin_image_faults,
 )
 from benchmark.errors import BenchError
+from benchmark.suites import rankable
 
 HEADER = "dataset.json"
 CHECK_VERSION = 1  # raise whenever a check that loading makes becomes stricter
@@ -344,6 +345,9 @@ class _Checker:
             if space is not None and space not in parts.get("embeddings", {}):
                 known = ", ".join(parts.get("embeddings", {})) or "none is listed"
                 self.add(HEADER, f"tracks.{name}.space is {space!r}, expected one of stimuli.embeddings ({known})")
+            ranked = options.get("ranked")
+            if ranked is not None and ranked not in (known := rankable(name)):
+                self.add(HEADER, f"tracks.{name}.ranked is {ranked!r}, {nearest(ranked, known)}")
             if name == "words" and table is not None:
                 self.column(parts["table"], table, "word")
             if name == "reconstruction" and "images" not in parts:

@@ -82,6 +82,53 @@ def test_a_metric_that_is_missing_or_of_two_versions_takes_the_rank():
     assert found["mixed"].missing == ("top5 in version 1",)
 
 
+def without_vectors(method, top5=0.5, reason="not defined for class scores without a vector", undefined=True):
+    items = both(method, top5)
+    for item in items:
+        score = item["scores"]["words"]["rank_median"]
+        score |= {"value": None, "n": 0, "reason": reason} | ({"undefined": True} if undefined else {})
+    return items
+
+
+def test_class_scores_alone_are_ranked_and_marked():
+    items = [*without_vectors("classes", 0.9), *both("vectors", 0.5), *without_vectors("old", 0.7, undefined=False)]
+    found = rows(items)
+    assert {k: r.rank for k, r in found.items()} == {"classes": 1, "vectors": 2, "old": None}
+    assert (found["classes"].undefined, found["classes"].missing) == (("rank_median",), ())
+    assert found["old"].missing == ("rank_median",)
+    text = boards.render(boards.tables(items, SUITES))["s/words.md"]
+    assert "| 1 | classes | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
+    assert "*class scores only*: the method names words" in text
+
+
+def test_a_metric_undefined_for_some_runs_only_or_the_ranked_one_takes_the_rank():
+    half = [without_vectors("half")[0], both("half")[1]]
+    assert rows([*half, *both("good")])["half"].missing == ("rank_median",)
+    items = without_vectors("classes")
+    for item in items:
+        item["columns"] = {"words": {"metrics": ["rank_median", "top5"], "ranked": "rank_median"}}
+    found = rows(items)["classes"]
+    assert (found.rank, found.missing) == (None, ("rank_median",))
+
+
+def test_three_subjects_have_a_breakdown_and_an_interval_and_two_have_none():
+    values = {"A": 0.2, "B": 0.4, "C": 0.9}
+    items = [run("a", s, seed=n, top5=v + d) for s, v in values.items() for n, d in ((0, 0.1), (1, -0.1))]
+    row = rows(items)["a"]
+    assert row.metrics["top5"]["subjects"] == pytest.approx(values)
+    # scipy.stats.ttest_1samp([.2, .4, .9], 0).confidence_interval(.95)
+    mean, half = 0.5, 4.302652729911275 * (0.13**0.5) / 3**0.5
+    assert row.metrics["top5"]["interval"] == pytest.approx((mean - half, mean + half))
+    text = boards.render(boards.tables(items, SUITES))["s/words.md"]
+    assert "| rank | method | top5 ↑ | 95% interval | rank_median ↓ |" in text
+    assert "| 1 | a | 0.500 | -0.396 to 1.396 | 3.000 |" in text
+    assert "| method | mean | 95% interval | A | B | C |" in text
+    assert "| a | 0.500 | -0.396 to 1.396 | 0.200 | 0.400 | 0.900 |" in text
+    two = boards.render(boards.tables(both("a"), SUITES))["s/words.md"]
+    assert "interval" not in two
+    assert "By subject" not in two
+
+
 def test_failed_runs_are_listed_with_their_reason():
     text = boards.render(boards.tables([*both("good"), run("bad", "A", status="timeout")], SUITES))["s/words.md"]
     assert "| bad | A | 0 | timeout | train: it \\| broke |" in text

@@ -7,12 +7,13 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from benchmark.api import Responses
+from benchmark.errors import BenchError
 from methods.chance import Chance
 from methods.mean import Mean
 from methods.nearest_train import NearestTrain
 from methods.noise_input import NoiseInput
 from methods.oracle import Oracle
-from methods.ridge import Ridge
+from methods.ridge import Ridge, RidgeParams
 from methods.shuffled import Shuffled
 from tests.methods.made import make_scenes, make_words
 
@@ -103,6 +104,7 @@ def test_noise_input_does_not_look_at_the_responses(scenes):
 @pytest.mark.parametrize("unit", ["subject", "stimulus"])
 def test_ridge_leaves_out_what_the_split_leaves_out(unit):
     train, _, _ = make_words(unit=unit)
+    train = dataclasses.replace(train, tracks=frozenset({"embedding"}))  # held-out words are chosen for by rank
     z = (train.fmri.data - train.fmri.data.mean(0)) / train.fmri.data.std(0)
     groups = train.fmri.subject if unit == "subject" else train.stimulus
     method = Ridge()
@@ -117,5 +119,47 @@ def test_ridge_leaves_out_what_the_split_leaves_out(unit):
             w = np.linalg.solve(x_in.T @ x_in + alpha * np.eye(z.shape[1]), x_in.T @ y_in)
             total += (((z[out] - z[~out].mean(0)) @ w + y[~out].mean(0) - y[out]) ** 2).sum()
         best.append(total / y.size)
-    np.testing.assert_allclose(method.model.errors["glove"], best, rtol=1e-4)
-    assert method.model.penalties["glove"] == penalties[np.argmin(best)]
+    np.testing.assert_allclose(method.models[0].errors["glove"], best, rtol=1e-4)
+    assert method.models[0].penalties["glove"] == penalties[np.argmin(best)]
+
+
+def test_ridge_takes_the_penalty_that_ranks_left_out_words_best():
+    """Against explicit fits; folds are the same permutation of the words."""
+    train, _, _ = make_words(n_words=24, n_subjects=1, noise=6.0, unit="stimulus")
+    method = Ridge()
+    method.train(train, seed=5, device="cpu", workdir=None)
+    (model,) = method.models
+    x, y, vectors = train.fmri.data.astype(float), train.target().astype(float), train.stimuli.embeddings["glove"]
+    z = (x - x.mean(0)) / x.std(0)
+    total = {}
+    for penalty in method.params.penalties:
+        total[penalty] = 0.0
+        for words in np.array_split(np.random.default_rng(5).permutation(24), 5):
+            out = np.isin(train.stimulus, words)
+            x_in, y_in = z[~out] - z[~out].mean(0), y[~out] - y[~out].mean(0)
+            alpha = penalty * (x_in**2).sum() / len(x_in)
+            w = np.linalg.solve(x_in.T @ x_in + alpha * np.eye(x.shape[1]), x_in.T @ y_in)
+            predicted = (z[out] - z[~out].mean(0)) @ w + y[~out].mean(0)
+            for vector, word in zip(predicted, train.stimulus[out], strict=True):
+                r = {k: np.corrcoef(vector, vectors[k])[0, 1] for k in words}
+                total[penalty] += 1 - sum(r[k] > r[word] for k in words) / (len(words) - 1)
+    best = max(total.values())
+    assert model.penalties["glove"] == max(p for p, v in total.items() if v > best - 1e-9)
+    assert model.penalties["glove"] < max(method.params.penalties)
+
+
+def test_ridge_by_error_is_a_preset_and_other_tracks_are_left_alone():
+    train, _, _ = make_words(unit="stimulus")
+    by_error = Ridge(Ridge.make_params("mini", "least-error"))
+    by_error.train(train, seed=0, device="cpu", workdir=None)
+    assert by_error.models[0].errors["glove"].size
+    pixels, images, _ = make_scenes(tracks=("words", "embedding", "reconstruction"))
+    pixels = dataclasses.replace(pixels, space="description")
+    both = Ridge()
+    both.train(pixels, seed=0, device="cpu", workdir=None)
+    assert [list(m.penalties) for m in both.models] == [["description"], ["pixels"]]
+    found = both.predict(images)
+    assert set(found.embeddings) == {"description"}
+    assert found.images.shape[0] == len(images)
+    with pytest.raises(BenchError, match="expected one of rank, error"):
+        Ridge(RidgeParams(choose="luck")).train(train, seed=0, device="cpu", workdir=None)
