@@ -56,6 +56,9 @@ SCENES = Track(
     ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"
 )
 
+# Natural pictures: what they show counts more than their pixels.
+NATURAL = Track((*_PICTURE, "clip_two_way", "clip_similarity"), ranked="clip_two_way")
+
 
 def embedding(space: str) -> Track:
     """Return the embedding track for a target space."""
@@ -69,6 +72,8 @@ def words(space: str) -> Track:
 
 _SCENES = ("subj01", "subj02", "subj03", "subj04")
 _WORDS = ("W01", "W02", "W03", "W04", "W05", "W06")
+_BOLD5000 = ("CSI1", "CSI2", "CSI3", "CSI4")
+_PICTURES = {"embedding": embedding("clip"), "reconstruction": NATURAL}
 
 SUITES = {
     suite.name: suite
@@ -99,6 +104,18 @@ SUITES = {
             "1.0",
             "10 x 10 shapes from V1, runs held out (the shapes themselves are seen in training)",
             (Task("miyawaki2008", "miyawaki2008-v1", ("S1", "S2"), {"reconstruction": RECONSTRUCTION}),),
+        ),
+        Suite(
+            "bold5000",
+            "1.0",
+            "natural pictures from ten visual ROIs, the 113 repeated images held out",
+            (Task("bold5000", "bold5000-repeated-v1", _BOLD5000, _PICTURES),),
+        ),
+        Suite(
+            "bold5000-coco",
+            "1.0",
+            "the COCO images of BOLD5000, which have captions; the 45 repeated ones held out",
+            (Task("bold5000", "bold5000-coco-v1", _BOLD5000, _PICTURES),),
         ),
     )
 }

@@ -29,4 +29,12 @@ DATASETS = {
         "summary": "10 x 10 shapes and letters, V1 of two subjects (Miyawaki et al. 2008)",
         "source": "Kamitani Lab, repositories VBCCA and NeuralCodeConverter, ODC-BY",
     },
+    "bold5000": {
+        "target": "benchmark.data.bold5000:load",
+        "check": "benchmark.data.bold5000:check",
+        "splits": "benchmark.data.bold5000:split",
+        "marker": "BOLD5000_Stimuli",
+        "summary": "4916 pictures of COCO, ImageNet and scenes, ten ROIs of four subjects (Chang et al. 2019)",
+        "source": "bold5000-dataset.github.io: release 2.0, the stimuli, and the ROI masks of OpenNeuro ds001499",
+    },
 }
