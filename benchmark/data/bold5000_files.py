@@ -140,8 +140,8 @@ def file_faults(files: Files, deep: bool) -> Iterator[str]:
     wanted = dict.fromkeys(n for s in files.subjects if s in files.shown for n in files.shown[s].names)
     missing = [name for name in wanted if name not in files.pictures]
     if missing and files.pictures:
-        what = f"{len(missing)} of {len(wanted)} images shown to the subjects" if missing[1:] else "an image shown"
-        yield f"{root}: {what} not found in {PRESENTED} ({_some(missing)}), expected every image that was shown"
+        what = f"{len(missing)} of the {len(wanted)} images shown {'are' if missing[1:] else 'is'}"
+        yield f"{root}: {what} not in {PRESENTED} ({_some(missing)}), expected all of them"
 
 
 def _session_faults(
