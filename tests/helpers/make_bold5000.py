@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.data.bold5000_files import BETAS, ROIS
 
 SHAPE = (6, 7, 5)
-GRID = 4  # a picture is a grid of colours
+GRID = 4  # a picture is a grid of shades
 # images shown several times: 4 COCO, 3 ImageNet, 2 scenes; and those shown once
 REPEATED = (
     *(f"COCO_train2014_{1000 + k:012d}.jpg" for k in range(4)),
@@ -55,9 +55,10 @@ def masks(subject: str) -> dict[str, np.ndarray]:
 
 
 def picture(name: str) -> np.ndarray:
-    """A grid of colours, (GRID, GRID, 3) uint8."""
-    number = sum(ord(c) * 31**k for k, c in enumerate(name)) % 2**32
-    return np.random.default_rng(number).integers(0, 256, (GRID, GRID, 3), dtype=np.uint8)
+    """A grid of shades of one colour, (GRID, GRID, 3) uint8; the small CLIP tells the colour."""
+    rng = np.random.default_rng(sum(ord(c) * 31**k for k, c in enumerate(name)) % 2**32)
+    grid = 0.7 * rng.integers(0, 256, 3) + 0.3 * rng.integers(0, 256, (GRID, GRID, 3))
+    return grid.astype(np.uint8)
 
 
 def betas(subject: str, noise: float = 0.5) -> np.ndarray:
