@@ -56,6 +56,9 @@ SCENES = Track(
     ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"
 )
 
+# Natural pictures: what they show counts more than their pixels.
+NATURAL = Track((*_PICTURE, "clip_two_way", "clip_similarity"), ranked="clip_two_way")
+
 
 def embedding(space: str) -> Track:
     """Return the embedding track for a target space."""
@@ -74,6 +77,8 @@ _PEREIRA = (
     *("P01", "M02", "M03", "M04", "M05", "M06", "M07", "M08", "M09", "M10"),
     *("M13", "M14", "M15", "M16", "M17"),
 )
+_BOLD5000 = ("CSI1", "CSI2", "CSI3", "CSI4")
+_PICTURES = {"embedding": embedding("clip"), "reconstruction": NATURAL}
 
 SUITES = {
     suite.name: suite
@@ -113,6 +118,18 @@ SUITES = {
                 Task("pereira2018", "pereira2018-loso-v1", _PEREIRA, {"words": words("glove")}),
                 Task("pereira2018", "pereira2018-lwo-v1", _PEREIRA, {"words": words("glove", "rank_accuracy")}),
             ),
+        ),
+        Suite(
+            "bold5000",
+            "1.0",
+            "natural pictures from ten visual ROIs, the 113 repeated images held out",
+            (Task("bold5000", "bold5000-repeated-v1", _BOLD5000, _PICTURES),),
+        ),
+        Suite(
+            "bold5000-coco",
+            "1.0",
+            "the COCO images of BOLD5000, which have captions; the 45 repeated ones held out",
+            (Task("bold5000", "bold5000-coco-v1", _BOLD5000, _PICTURES),),
         ),
     )
 }

@@ -1,4 +1,8 @@
-"""The built-in datasets: loader, what to look for under ``--data``, and where it comes from."""
+"""The built-in datasets: loader, what to look for under ``--data``, and where it comes from.
+
+``"splits"`` names a function ``split(name, root, cache)`` that returns a split's content, where the ids
+come from the dataset's own tables instead of a file of the package.
+"""
 
 DATASETS = {
     "synthetic-scenes": {
@@ -31,5 +35,13 @@ DATASETS = {
         "marker": "*/*_180concepts_*.mat",
         "summary": "180 concepts in three paradigms, 333 parcels of fifteen subjects (Pereira et al. 2018)",
         "source": "the authors' page of Pereira et al. 2018 and OSF project crwz7, one folder per participant",
+    },
+    "bold5000": {
+        "target": "benchmark.data.bold5000:load",
+        "check": "benchmark.data.bold5000:check",
+        "splits": "benchmark.data.bold5000:split",
+        "marker": "BOLD5000_Stimuli",
+        "summary": "4916 pictures of COCO, ImageNet and scenes, ten ROIs of four subjects (Chang et al. 2019)",
+        "source": "bold5000-dataset.github.io: release 2.0, the stimuli, and the ROI masks of OpenNeuro ds001499",
     },
 }
