@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Suite:
 
 _IDENTIFICATION = ("top1", "top5", "top10", "rank_median", "rank_accuracy", "mrr")
 _VECTOR = ("cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse")
+_RETRIEVAL = ("image_retrieval", "brain_retrieval", "top1_csls", "hubness")
+_CAPTION_RETRIEVAL = ("caption_top1", "caption_top5", "caption_rank_median")
+_CAPTIONS = ("bleu1", "bleu4", "rouge_l", "meteor", "cider")
+_PUBLISHED_ALL = ("top1[published-all]", "top5[published-all]", "rank_median[published-all]")
 _PICTURE = ("two_way", "pixcorr", "ssim", "l1")
 RECONSTRUCTION = Track(_PICTURE, ranked="two_way")
 
@@ -57,9 +61,32 @@ SCENES = Track(
 )
 
 
-def embedding(space: str) -> Track:
-    """Return the embedding track for a target space."""
-    return Track(("two_way", *_IDENTIFICATION, *_VECTOR), ranked="two_way", space=space)
+def embedding(
+    space: str,
+    *,
+    categories: bool = False,
+    captions: bool = False,
+    caption_retrieval: bool = False,
+    published_all: bool = False,
+) -> Track:
+    """Return the embedding track for a target space.
+
+    Parameters
+    ----------
+    space : str
+    categories : bool
+        Whether the stimuli have an attribute ``category`` (or ``background``).
+    captions : bool
+        Whether the stimuli have captions; a method need not predict any.
+    caption_retrieval : bool
+        Whether captions have vectors in the space too, made by the harness's own model of it.
+    published_all : bool
+        Whether retrieval from a gallery with the training stimuli is shown as well; never ranked.
+    """
+    more = (*_RETRIEVAL, *(("category_recall",) if categories else ()))
+    more += (_CAPTION_RETRIEVAL if caption_retrieval else ()) + (_CAPTIONS if captions else ())
+    more += _PUBLISHED_ALL if published_all else ()
+    return Track(("two_way", *_IDENTIFICATION, *_VECTOR, *more), ranked="two_way", space=space)
 
 
 def words(space: str) -> Track:
@@ -75,14 +102,17 @@ SUITES = {
     for suite in (
         Suite(
             "mini",
-            "2.0",
+            "2.1",
             "built-in generated data: pictures (one subject, four when published) and words (six subjects)",
             (
                 Task(
                     "synthetic-scenes",
                     "synthetic-scenes-v1",
                     _SCENES[:1],
-                    {"embedding": embedding("clip"), "reconstruction": SCENES},
+                    {
+                        "embedding": embedding("clip", categories=True, captions=True, caption_retrieval=True),
+                        "reconstruction": SCENES,
+                    },
                     _SCENES,
                 ),
                 Task("synthetic-words", "synthetic-words-v1", _WORDS, {"words": words("vectors")}),
@@ -111,4 +141,13 @@ def folder_suite(name: str, header: Mapping, subjects: tuple[str, ...], split: s
         track: make[track](options["space"]) if track in make else RECONSTRUCTION
         for track, options in header["tracks"].items()
     }
+    if "embedding" in tracks:
+        stimuli, options = header["stimuli"], header["tracks"]["embedding"]
+        columns = embedding(
+            options["space"],
+            categories="category" in stimuli.get("attributes", {}),
+            captions="captions" in stimuli,
+            published_all=options.get("gallery") == "published-all",
+        ).metrics
+        tracks["embedding"] = replace(tracks["embedding"], metrics=columns)
     return Suite(name, header.get("version", "1.0"), f"folder dataset {name}", (Task(name, split, subjects, tracks),))

@@ -128,6 +128,8 @@ def score(job: Job, report: Report) -> dict[str, Any]:
         dataset = load(job.dataset, job.root, job.cache)
         folds = prepare.folds(dataset, job.split, job.spec.subject)
         space = next((t.space for t in job.tracks.values() if t.space), None)
+        metrics = {name: resolve(target) for name, target in job.metrics.items()}
+        published = any(metric.gallery == "published-all" for metric in metrics.values())
         parts = []
         for fold in folds:
             items = prepare.test_items(fold)
@@ -138,8 +140,9 @@ def score(job: Job, report: Report) -> dict[str, Any]:
                 raise BenchError(f"{folder}: the predictions are for other test items than the split's")
             truth = with_space(prepare.truth(fold), space, source(job, device))
             centre = np.load(folder / "centre.npy", allow_pickle=False) if space is not None else None
-            parts.append(scoring.Part(fold.name, items, truth, predictions, centre))
-        metrics = {name: resolve(target) for name, target in job.metrics.items()}
+            gallery = with_space(dataset.stimuli, space, source(job, device)) if published else None
+            trained = prepare.train_stimuli(fold) if fold.split.unit == "stimulus" else None
+            parts.append(scoring.Part(fold.name, items, truth, predictions, centre, gallery, trained))
         table, summary = scoring.score(parts, job.tracks, metrics, source(job, device))
         scoring.write(job.scratch, table, summary, job.options["score_id"])
     return {"seconds": seconds}
