@@ -37,6 +37,9 @@ def _method(entry: Entry) -> list[str]:
     return lines
 
 
+_OVER = {"dimensions": "dimensions", "categories": "categories", "hubs": "folds", "set": "one value"}
+
+
 def _metric(entry: Entry) -> list[str]:
     m = entry.load()
     better = {True: "higher is better", False: "lower is better", None: "a diagnostic, no better end"}
@@ -46,9 +49,10 @@ def _metric(entry: Entry) -> list[str]:
         protocol=m.protocol,
         version=m.version,
         range=f"{m.lower:g} to {m.upper:g}, {better[m.higher_is_better]}",
-        aggregate=f"{m.aggregate} over {'dimensions' if m.kind == 'dimensions' else 'items'}",
+        aggregate=f"{m.aggregate} over {_OVER.get(m.kind, 'items')}",
         chance=chance,
         ties=m.ties,
+        note=m.note,
         source=m.source,
     )
 

@@ -55,6 +55,7 @@ class Entry:
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+METRIC_NAME = re.compile(NAME.pattern + r"(\[[A-Za-z0-9._-]+\])?")  # a protocol in brackets
 
 
 def resolve(target: str) -> Any:
@@ -100,7 +101,7 @@ class Registry:
 
     def add(self, entry: Entry) -> None:
         """Register an entry; a name taken twice is an error that names both places."""
-        if not NAME.fullmatch(entry.name):
+        if not (METRIC_NAME if entry.kind == "metric" else NAME).fullmatch(entry.name):
             raise BenchError(
                 f"{entry.kind} {entry.name!r} in {entry.origin}: expected a name of letters, digits, '.', '_' and '-'"
             )

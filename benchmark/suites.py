@@ -48,6 +48,10 @@ class Suite:
 
 _IDENTIFICATION = ("top1", "top5", "top10", "rank_median", "rank_accuracy", "mrr")
 _VECTOR = ("cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse")
+_RETRIEVAL = ("image_retrieval", "brain_retrieval", "top1_csls", "hubness")
+_CAPTION_RETRIEVAL = ("caption_top1", "caption_top5", "caption_rank_median")
+_CAPTIONS = ("bleu1", "bleu4", "rouge_l", "meteor", "cider")
+_PUBLISHED_ALL = ("top1[published-all]", "top5[published-all]", "rank_median[published-all]")
 _PICTURE = ("two_way", "pixcorr", "ssim", "l1")
 RECONSTRUCTION = Track(_PICTURE, ranked="two_way")
 
@@ -60,9 +64,32 @@ SCENES = Track(
 NATURAL = Track((*_PICTURE, "clip_two_way", "clip_similarity"), ranked="clip_two_way")
 
 
-def embedding(space: str) -> Track:
-    """Return the embedding track for a target space."""
-    return Track(("two_way", *_IDENTIFICATION, *_VECTOR), ranked="two_way", space=space)
+def embedding(
+    space: str,
+    *,
+    categories: bool = False,
+    captions: bool = False,
+    caption_retrieval: bool = False,
+    published_all: bool = False,
+) -> Track:
+    """Return the embedding track for a target space.
+
+    Parameters
+    ----------
+    space : str
+    categories : bool
+        Whether the stimuli have an attribute ``category`` (or ``background``).
+    captions : bool
+        Whether the stimuli have captions; a method need not predict any.
+    caption_retrieval : bool
+        Whether captions have vectors in the space too, made by the harness's own model of it.
+    published_all : bool
+        Whether retrieval from a gallery with the training stimuli is shown as well; never ranked.
+    """
+    more = (*_RETRIEVAL, *(("category_recall",) if categories else ()))
+    more += (_CAPTION_RETRIEVAL if caption_retrieval else ()) + (_CAPTIONS if captions else ())
+    more += _PUBLISHED_ALL if published_all else ()
+    return Track(("two_way", *_IDENTIFICATION, *_VECTOR, *more), ranked="two_way", space=space)
 
 
 def words(space: str, ranked: str = "top5") -> Track:
@@ -78,21 +105,25 @@ _PEREIRA = (
     *("M13", "M14", "M15", "M16", "M17"),
 )
 _BOLD5000 = ("CSI1", "CSI2", "CSI3", "CSI4")
-_PICTURES = {"embedding": embedding("clip"), "reconstruction": NATURAL}
+_PICTURES = {"embedding": embedding("clip", categories=True), "reconstruction": NATURAL}
+_CAPTIONED = embedding("clip", categories=True, captions=True, caption_retrieval=True)
 
 SUITES = {
     suite.name: suite
     for suite in (
         Suite(
             "mini",
-            "2.0",
+            "2.1",
             "built-in generated data: pictures (one subject, four when published) and words (six subjects)",
             (
                 Task(
                     "synthetic-scenes",
                     "synthetic-scenes-v1",
                     _SCENES[:1],
-                    {"embedding": embedding("clip"), "reconstruction": SCENES},
+                    {
+                        "embedding": _CAPTIONED,
+                        "reconstruction": SCENES,
+                    },
                     _SCENES,
                 ),
                 Task("synthetic-words", "synthetic-words-v1", _WORDS, {"words": words("vectors")}),
@@ -129,7 +160,7 @@ SUITES = {
             "bold5000-coco",
             "1.0",
             "the COCO images of BOLD5000, which have captions; the 45 repeated ones held out",
-            (Task("bold5000", "bold5000-coco-v1", _BOLD5000, _PICTURES),),
+            (Task("bold5000", "bold5000-coco-v1", _BOLD5000, {**_PICTURES, "embedding": _CAPTIONED}),),
         ),
     )
 }
@@ -137,17 +168,25 @@ SUITES = {
 
 def folder_suite(name: str, header: Mapping, subjects: tuple[str, ...], split: str) -> Suite:
     """Return the suite of a folder dataset, from the tracks its header declares."""
-    tracks = {track: folder_track(track, options) for track, options in header["tracks"].items()}
+    tracks = {track: folder_track(track, options, header["stimuli"]) for track, options in header["tracks"].items()}
     return Suite(name, header.get("version", "1.0"), f"folder dataset {name}", (Task(name, split, subjects, tracks),))
 
 
-def folder_track(name: str, options: Mapping[str, str]) -> Track:
+def folder_track(name: str, options: Mapping[str, str], stimuli: Mapping) -> Track:
     """Return a track of a folder dataset; its header may state the metric that rows are ranked by."""
-    make = {"words": words, "embedding": embedding}
-    track = make[name](options["space"]) if name in make else RECONSTRUCTION
+    track = RECONSTRUCTION
+    if name == "words":
+        track = words(options["space"])
+    elif name == "embedding":
+        track = embedding(
+            options["space"],
+            categories="category" in stimuli.get("attributes", {}),
+            captions="captions" in stimuli,
+            published_all=options.get("gallery") == "published-all",
+        )
     return replace(track, ranked=options.get("ranked", track.ranked))
 
 
 def rankable(name: str) -> tuple[str, ...]:
     """Return the metrics that rows of a folder dataset's track may be ranked by."""
-    return tuple(m for m in folder_track(name, {"space": ""}).metrics if m != "collapse")  # which has no direction
+    return tuple(m for m in folder_track(name, {"space": ""}, {}).metrics if m != "collapse")  # which has no direction

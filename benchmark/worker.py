@@ -133,7 +133,9 @@ def score(job: Job, report: Report) -> dict[str, Any]:
         dataset = load(job.dataset, job.root, job.cache)
         folds = prepare.folds(dataset, job.split, job.spec.subject)
         space = next((t.space for t in job.tracks.values() if t.space), None)
-        parts = []
+        metrics = {name: resolve(target) for name, target in job.metrics.items()}
+        published = any(metric.gallery == "published-all" for metric in metrics.values())
+        models, parts = source(job, device), []
         for fold in folds:
             items = prepare.test_items(fold)
             folder = job.scratch / "predictions" / fold.name
@@ -141,11 +143,11 @@ def score(job: Job, report: Report) -> dict[str, Any]:
             saved = json.loads((folder / "items.json").read_text("utf-8"))
             if list(items.ids) != saved:
                 raise BenchError(f"{folder}: the predictions are for other test items than the split's")
-            truth = with_space(prepare.truth(fold), space, source(job, device))
+            truth = with_space(prepare.truth(fold), space, models)
             centre = np.load(folder / "centre.npy", allow_pickle=False) if space is not None else None
-            parts.append(scoring.Part(fold.name, items, truth, predictions, centre))
-        metrics = {name: resolve(target) for name, target in job.metrics.items()}
-        models = source(job, device)
+            gallery = with_space(dataset.stimuli, space, models) if published else None
+            trained = prepare.train_stimuli(fold) if fold.split.unit == "stimulus" else None
+            parts.append(scoring.Part(fold.name, items, truth, predictions, centre, gallery, trained))
         table, summary = scoring.score(parts, job.tracks, metrics, models)
         more, rungs = {}, {}
         if "reconstruction" in job.tracks and any(part.predictions.features for part in parts):

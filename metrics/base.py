@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KINDS = ("vectors", "images", "scores", "dimensions", "set")
+KINDS = ("vectors", "images", "scores", "categories", "hubs", "pools", "texts", "captions", "dimensions", "set")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,11 @@ class Metric:
     function : callable
         By ``kind``: ``vectors`` f(true (n, d), predicted (n, d)) -> (n,); ``images`` f(true, predicted),
         both uint8 (n, h, w, c), -> (n,); ``scores`` f(scores (n, n_candidates), target (n,) int) -> (n,);
-        ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,).
+        ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,); ``categories`` as ``scores``,
+        then averaged within each category of the stimuli; ``hubs`` f(scores) -> (1,); ``pools``
+        f(predicted (n, d), candidates (n_candidates, d), target (n,)) -> (n,); ``texts`` as ``scores``, the candidates
+        being captions; ``captions`` f(true, n sequences of str, predicted, n str) -> (n,) whose mean is the corpus
+        score.
     kind : str
         One of ``KINDS``. ``vectors`` metrics with ``centred=True`` also take ``centre=`` (d,), the
         mean of the training targets.
@@ -31,7 +35,8 @@ class Metric:
     higher_is_better : bool or None
         None for a diagnostic that has no better end.
     chance : callable or None
-        ``chance(n_candidates) -> float``; None where there is no closed form.
+        ``chance(n_candidates) -> float``; None where there is no closed form. For ``texts``
+        ``chance(n_captions, n_own=5)``, with the number of captions of each image.
     aggregate : str
         ``"mean"`` or ``"median"`` over items.
     ties : str
@@ -42,6 +47,11 @@ class Metric:
     features : str
         Where the arrays are not the track's own: the features of pictures that the caller makes (``clip``,
         ``judge``; ``judge-read`` are attributes as integers). The metric itself never sees a model.
+    pool : int or None
+        Where candidates are ranked in pools: the most in one.
+    gallery : str
+        ``"test"`` (the candidates are the fold's test stimuli) or ``"published-all"`` (all stimuli of the dataset,
+        those of the training side included: never ranked).
     note : str
         A caveat that stands beside the column.
     definition, source : str
@@ -61,6 +71,8 @@ class Metric:
     ties: str = "none"
     degenerate: Callable[..., np.ndarray] | None = None
     centred: bool = False
+    pool: int | None = None
+    gallery: str = "test"
     features: str = ""
     note: str = ""
     protocol: str = "bench-1"

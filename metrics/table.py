@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from metrics import identification, images, ranking, vectors
+from metrics import captions, identification, images, ranking, retrieval, vectors
 from metrics.base import Metric
 
 _ZERO_VARIANCE = "correlation with a vector of zero variance is 0, counted in the record"
@@ -268,4 +268,174 @@ _FEATURES = (
     ),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_FEATURES)}
+_MINDEYE = "MindEye, Scotti et al. 2023, arXiv:2305.18274: top-1 in draws of 300 test images"
+_POOLS = (
+    f"Pools: {retrieval.DRAWS} fixed draws of min({retrieval.POOL}, N) of the N test images, each image in equally many "
+    "up to one (one pool of all where N is no more)."
+)
+
+
+def _pool_chance(n_candidates: int) -> float:
+    return 1 / min(retrieval.POOL, n_candidates)
+
+
+def _captions_topk(name: str, k: int) -> Metric:
+    return replace(
+        _BY_NAME[f"top{k}"],
+        name=name,
+        kind="texts",
+        chance=lambda n_captions, n_own=5: retrieval.topk_chance(n_captions, k, n_own),
+        definition=f"Share of items with a caption of their own image among the {k} nearest captions (cosine) of all "
+        "test images' captions; the image's other captions are not wrong answers. Chance is for 5 captions an image.",
+        source="image-to-text retrieval as in Karpathy & Fei-Fei 2015, doi:10.1109/CVPR.2015.7298932",
+    )
+
+
+def _corpus(name: str, definition: str, source: str, upper: float = 1) -> Metric:
+    return Metric(
+        name=name,
+        version=1,
+        function=getattr(captions, name),
+        kind="captions",
+        lower=0,
+        upper=upper,
+        higher_is_better=True,
+        definition=f"{definition} Corpus score over all references of every item, words as the Penn Treebank splits "
+        "them, lower case, punctuation dropped.",
+        source=f"{source}, as in the COCO caption toolkit, Chen et al. 2015, arXiv:1504.00325",
+    )
+
+
+_RETRIEVAL = (
+    Metric(
+        name="image_retrieval",
+        version=1,
+        function=retrieval.image_retrieval,
+        kind="pools",
+        lower=0,
+        upper=1,
+        higher_is_better=True,
+        chance=_pool_chance,
+        ties=f"{_EXPECTED}; {_ZERO_VECTOR}",
+        pool=retrieval.POOL,
+        definition="For every prediction the images of a pool are ranked by cosine: share of predictions whose own "
+        f"image is first. {_POOLS}",
+        source=_MINDEYE,
+    ),
+    Metric(
+        name="brain_retrieval",
+        version=1,
+        function=retrieval.brain_retrieval,
+        kind="pools",
+        lower=0,
+        upper=1,
+        higher_is_better=True,
+        chance=_pool_chance,
+        ties=f"{_EXPECTED}; {_ZERO_VECTOR}",
+        pool=retrieval.POOL,
+        definition="For every image the predictions of a pool are ranked by cosine: share of images for which a "
+        f"prediction of their own is first. {_POOLS}",
+        source=_MINDEYE,
+    ),
+    replace(
+        _BY_NAME["top5"],
+        name="category_recall",
+        kind="categories",
+        definition="Top-5 recall within each category of test stimuli, mean over categories (a rare category counts "
+        "as much as a frequent one).",
+        source="macro-averaged recall",
+    ),
+    Metric(
+        name="top1_csls",
+        version=1,
+        function=retrieval.top1_csls,
+        kind="scores",
+        lower=0,
+        upper=1,
+        higher_is_better=True,
+        chance=_BY_NAME["top1"].chance,
+        ties=_BY_NAME["top1"].ties,
+        definition="top1 with scores corrected for hubs (CSLS, k = 10): twice the similarity less the candidate's mean "
+        "similarity with the 10 predictions nearest to it. Looks at all predictions of the fold together.",
+        source="Conneau et al. 2018, arXiv:1710.04087",
+    ),
+    Metric(
+        name="top5_csls",
+        version=1,
+        function=retrieval.top5_csls,
+        kind="scores",
+        lower=0,
+        upper=1,
+        higher_is_better=True,
+        chance=_BY_NAME["top5"].chance,
+        ties=_BY_NAME["top5"].ties,
+        definition="top5 with scores corrected for hubs (CSLS, k = 10), see top1_csls.",
+        source="Conneau et al. 2018, arXiv:1710.04087",
+    ),
+    Metric(
+        name="hubness",
+        version=1,
+        function=retrieval.hubness,
+        kind="hubs",
+        lower=-inf,
+        upper=inf,
+        higher_is_better=None,
+        ties=f"{_EXPECTED}; 0 where all candidates occur equally often",
+        definition="Skewness over the gallery of how often a candidate is among the 10 nearest of a prediction: near 0 "
+        "without hubs, large where a few candidates are retrieved for everything.",
+        source="Radovanovic et al. 2010, JMLR 11:2487",
+    ),
+    _captions_topk("caption_top1", 1),
+    _captions_topk("caption_top5", 5),
+    replace(
+        _BY_NAME["rank_median"],
+        name="caption_rank_median",
+        kind="texts",
+        chance=retrieval.first_rank_median,
+        definition="Median over items of the rank of the first caption of their own image among all test images' "
+        "captions, 1 is best. Chance is for 5 captions an image.",
+        source="image-to-text retrieval as in Karpathy & Fei-Fei 2015, doi:10.1109/CVPR.2015.7298932",
+    ),
+    *(
+        replace(
+            _BY_NAME[name],
+            name=f"{name}[published-all]",
+            gallery="published-all",
+            protocol="published-all",
+            chance=None,
+            note="gallery of all stimuli of the data set, training stimuli included: for comparison only, never ranked",
+            definition=f"{name} with all stimuli of the data set as candidates, those of the training side included. No "
+            "closed-form chance: candidates seen in training are not exchangeable with held-out ones.",
+        )
+        for name in ("top1", "top5", "rank_median")
+    ),
+)
+
+_CAPTIONS = (
+    _corpus(
+        "bleu1",
+        "BLEU of single words: clipped precision times the brevity penalty.",
+        "Papineni et al. 2002, doi:10.3115/1073083.1073135",
+    ),
+    _corpus(
+        "bleu4",
+        "BLEU: geometric mean of the clipped precisions of 1 to 4 words times the brevity penalty.",
+        "Papineni et al. 2002, doi:10.3115/1073083.1073135",
+    ),
+    _corpus(
+        "rouge_l",
+        "ROUGE-L: F-measure (beta 1.2) of the longest common subsequence, best precision and best recall over the "
+        "references.",
+        "Lin 2004, ACL W04-1013",
+    ),
+    _corpus("meteor", "METEOR 1.5. Needs Java, so it is never computed here.", "Denkowski & Lavie 2014, ACL W14-3348"),
+    _corpus(
+        "cider",
+        "CIDEr-D: clipped tf-idf similarity of n-grams of 1 to 4 words with a penalty on the difference in length, "
+        "times 10.",
+        "Vedantam et al. 2015, doi:10.1109/CVPR.2015.7299087",
+        upper=10,
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_RETRIEVAL, *_CAPTIONS, *_FEATURES)}

@@ -8,6 +8,8 @@ is a ``ValueError`` of one sentence that names the metric and says what was expe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _LARGEST_EXACT_INTEGER = 2**53
@@ -76,10 +78,15 @@ def centre(name: str, values: np.ndarray, d: int) -> np.ndarray:
 def scores(name: str, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a score matrix (n, n_candidates) and the column of the right candidate of every row, (n,)."""
     scores = real(name, "scores", scores, 2)
-    target = np.asarray(target)
     n, n_candidates = scores.shape
     if n_candidates < 2:
         raise ValueError(f"{name}: expected `scores` over at least 2 candidates, got {n_candidates}.")
+    return scores, _columns(name, target, n, n_candidates)
+
+
+def _columns(name: str, target: np.ndarray, n: int, n_candidates: int) -> np.ndarray:
+    """Return the right candidate of every row, (n,), int."""
+    target = np.asarray(target)
     if target.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected `target` to hold integers (columns of `scores`), got dtype {target.dtype}.")
     if target.shape != (n,):
@@ -88,7 +95,31 @@ def scores(name: str, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarra
         raise ValueError(
             f"{name}: expected `target` within 0..{n_candidates - 1}, got {target.min()} to {target.max()}."
         )
-    return scores, target.astype(np.intp)
+    return target.astype(np.intp)
+
+
+def gallery(name: str, predicted: np.ndarray, candidates: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return predictions (n, d), candidates (n_candidates, d) and the right candidate of every prediction, (n,)."""
+    predicted = real(name, "predicted", predicted, 2)
+    candidates = real(name, "candidates", candidates, 2)
+    if candidates.shape[1] != predicted.shape[1]:
+        raise ValueError(
+            f"{name}: expected `candidates` with {predicted.shape[1]} dimensions, got {candidates.shape[1]}."
+        )
+    return predicted, candidates, _columns(name, target, len(predicted), len(candidates))
+
+
+def captions(
+    name: str, true: Sequence[Sequence[str]], predicted: Sequence[str]
+) -> tuple[list[list[str]], list[str]]:
+    """Return the reference captions of every item, at least one each, and its predicted caption."""
+    if len(true) == 0 or len(true) != len(predicted):
+        raise ValueError(f"{name}: expected one predicted caption per item, got {len(predicted)} for {len(true)}.")
+    if any(isinstance(texts, str) or not len(texts) for texts in true):
+        raise ValueError(f"{name}: expected `true` to hold at least one reference caption per item, in a sequence.")
+    if not all(isinstance(text, str) for texts in (*true, predicted) for text in texts):
+        raise ValueError(f"{name}: expected captions as texts.")
+    return [list(texts) for texts in true], list(predicted)
 
 
 def images(name: str, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -220,6 +220,12 @@ def truth(fold: Fold) -> Stimuli:
     return fold.dataset.stimuli.take(test_items(fold).stimulus)
 
 
+def train_stimuli(fold: Fold) -> np.ndarray:
+    """Return the ids of the stimuli on the training side, shape (n,), str."""
+    rows = [fold.data[subject].stimulus[rows] for subject, rows in fold.train_rows.items()]
+    return fold.dataset.stimuli.ids[np.unique(np.concatenate(rows))]
+
+
 def fold_seed(seed: int, fold: Fold) -> int:
     """Return the seed a method gets: other draws for another subject or fold, the same for every method."""
     place = zlib.crc32(f"{fold.subject}/{fold.name}".encode())
