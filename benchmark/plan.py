@@ -13,7 +13,7 @@ from benchmark.data.base import Dataset
 from benchmark.data.locate import FOLDER_TARGET, find, folder_name, load
 from benchmark.errors import BenchError
 from benchmark.frozen import checksums
-from benchmark.registry import Entry, Registry, unknown
+from benchmark.registry import Entry, Registry, resolve, unknown
 from benchmark.spaces import FEATURES, SPACES
 from benchmark.spec import RunSpec, digest, run_id, score_id, source_hash
 from benchmark.suites import Suite, Task, folder_suite
@@ -138,7 +138,7 @@ def _methods(registry: Registry, names: Sequence[str]) -> Iterator[tuple[Entry, 
 def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, on_step) -> Iterator[Planned]:
     target, root = find(registry, task.dataset, request.data)
     dataset = load(target, root, request.cache)
-    split = splits.builtin(task.split) if target != FOLDER_TARGET else folder.read_splits(root)[task.split]
+    split = _split(registry, request, task, target, root)
     subjects |= dict.fromkeys(dataset.subjects)
     for subject in _subjects(request, task, dataset):
         on_step(f"checking {task.dataset}/{subject}")
@@ -220,6 +220,16 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         options={"score_id": scores},
                     ),
                 )
+
+
+def _split(registry: Registry, request: Request, task: Task, target: str, root: Path | None) -> splits.Split:
+    """Return a task's split: from the folder, derived by the dataset's own function, or from the package."""
+    if target == FOLDER_TARGET:
+        return folder.read_splits(root)[task.split]
+    derive = registry.get("dataset", task.dataset).meta.get("splits")
+    if derive is None:
+        return splits.builtin(task.split)
+    return splits.derived(resolve(derive)(task.split, root, request.cache))
 
 
 def _params(entry: Entry, cls: Any, profile: str, preset: str) -> dict[str, Any]:

@@ -88,6 +88,21 @@ def builtin(name: str) -> Split:
         return read_split(path)
 
 
+def derived(content: Mapping[str, Any]) -> Split:
+    """Return a split that a dataset derives from its own tables.
+
+    Parameters
+    ----------
+    content : mapping
+        As in a split file, without ``sha256``: what ``split(name, root, cache)`` returns, the function that
+        the dataset's table names under ``"splits"``.
+    """
+    content = {**content, "sha256": split_checksum(content)}
+    for fault in content_faults(content):
+        raise BenchError(f"split {content['name']}: {fault}")
+    return parse(content)
+
+
 def parse(content: Mapping[str, Any]) -> Split:
     """Return the split of a file's content that has no faults."""
     folds = content["folds"]

@@ -1,4 +1,8 @@
-"""The built-in datasets: loader, what to look for under ``--data``, and where it comes from."""
+"""The built-in datasets: loader, what to look for under ``--data``, and where it comes from.
+
+``"splits"`` names a function ``split(name, root, cache)`` that returns a split's content, where the ids
+come from the dataset's own tables instead of a file of the package.
+"""
 
 DATASETS = {
     "synthetic-scenes": {
