@@ -51,6 +51,9 @@ _VECTOR = ("cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse")
 _PICTURE = ("two_way", "pixcorr", "ssim", "l1")
 RECONSTRUCTION = Track(_PICTURE, ranked="two_way")
 
+# Natural pictures: what they show, by CLIP, beside their pixels.
+NATURAL = Track(("clip_two_way", "clip_similarity", *_PICTURE), ranked="clip_two_way")
+
 # Generated scenes have a true description, and a judge trained on such descriptions.
 SCENES = Track(
     ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"
@@ -69,6 +72,13 @@ def words(space: str) -> Track:
 
 _SCENES = ("subj01", "subj02", "subj03", "subj04")
 _WORDS = ("W01", "W02", "W03", "W04", "W05", "W06")
+
+
+def _nsd(name: str, split: str, summary: str) -> Suite:
+    tracks = {"embedding": embedding("clip"), "reconstruction": NATURAL}
+    published = ("subj01", "subj02", "subj05", "subj07")  # those who completed all sessions
+    return Suite(name, "1.0", f"natural scenes, {summary}", (Task("nsd", split, published[:1], tracks, published),))
+
 
 SUITES = {
     suite.name: suite
@@ -100,6 +110,10 @@ SUITES = {
             "10 x 10 shapes from V1, runs held out (the shapes themselves are seen in training)",
             (Task("miyawaki2008", "miyawaki2008-v1", ("S1", "S2"), {"reconstruction": RECONSTRUCTION}),),
         ),
+        _nsd("nsd", "nsd-982", "sessions 1-37, the 982 shared pictures held out, repeats averaged"),
+        _nsd("nsd-single", "nsd-982-single", "sessions 1-37, the 982 shared pictures held out, single trials"),
+        _nsd("nsd-1000", "nsd-1000", "all 40 sessions, the 1000 shared pictures held out, repeats averaged"),
+        _nsd("nsd-1000-single", "nsd-1000-single", "all 40 sessions, the 1000 shared pictures held out, single trials"),
     )
 }
 

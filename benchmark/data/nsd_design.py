@@ -12,6 +12,10 @@ from benchmark.data.files import nearest
 from benchmark.data.matlab import read_mat5
 from benchmark.errors import BenchError
 
+# the prepared folder
+HEADER, DESIGN = "nsd.json", "nsd_expdesign.mat"
+FORMAT = {"format": "fmri-bench-nsd", "format_version": 1, "name": "nsd"}
+
 # sessions that each subject completed
 SESSIONS = dict(zip([f"subj{i:02d}" for i in range(1, 9)], (40, 40, 32, 30, 40, 32, 40, 30), strict=True))
 N_PICTURES, N_CONDITIONS, N_SHARED = 73000, 10000, 1000

@@ -7,7 +7,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,8 +160,7 @@ def folds(dataset: Dataset, split: Split, subject: str) -> list[Fold]:
             test = {subject: np.flatnonzero(_used(data[subject], split))}
         else:
             train, test = (
-                {subject: np.flatnonzero(_shown(dataset, data[subject], split, side))}
-                for side in (ids.train, ids.test)
+                {subject: np.flatnonzero(_shown(dataset, data[subject], split, side))} for side in (ids.train, ids.test)
             )
         fold = Fold(ids.name, dataset, split, subject, {s: data[s] for s in (*train, *test)}, train, test)
         for side, rows in (("train", train), ("test", test)):
@@ -472,10 +470,12 @@ def _kept(dataset: Dataset, rows: np.ndarray, cache: Path) -> np.ndarray:
         for start in range(0, len(rows), step):
             file.write(np.ascontiguousarray(images[rows[start : start + step]]).data)
 
-    with suppress(BenchError):
-        return read_array(store, name)
-    write_atomic(store / name, write)
-    return read_array(store, name)
+    try:
+        read_array(store, name)
+    except BenchError:
+        write_atomic(store / name, write)
+    # copy on write: a method may change its pictures, as it may a copy in memory
+    return np.load(store / name, mmap_mode="c", allow_pickle=False)
 
 
 def _joined(left: np.ndarray, right: np.ndarray) -> np.ndarray:

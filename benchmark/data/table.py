@@ -1,7 +1,8 @@
 """The built-in datasets: loader, what to look for under ``--data``, and where it comes from.
 
 ``"splits"`` names a function ``split(name, root, cache)`` that returns a split's content, where the ids
-come from the dataset's own tables instead of a file of the package.
+come from the dataset's own tables instead of a file of the package. ``"prepare"`` names what
+``bench data prepare`` calls.
 """
 
 DATASETS = {
@@ -28,5 +29,14 @@ DATASETS = {
         "marker": "V1_mean_figure.mat",
         "summary": "10 x 10 shapes and letters, V1 of two subjects (Miyawaki et al. 2008)",
         "source": "Kamitani Lab, repositories VBCCA and NeuralCodeConverter, ODC-BY",
+    },
+    "nsd": {
+        "target": "benchmark.data.nsd:load",
+        "check": "benchmark.data.nsd:check",
+        "splits": "benchmark.data.nsd:split",
+        "prepare": "benchmark.data.nsd_prepare:prepare_nsd",
+        "marker": "nsd.json",
+        "summary": "natural scenes, 7 T, nsdgeneral of eight subjects (Allen et al. 2022)",
+        "source": "bench data prepare nsd, from the files at naturalscenesdataset.org under NSD's terms",
     },
 }
