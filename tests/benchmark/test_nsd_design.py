@@ -46,6 +46,8 @@ def test_counts_and_order_of_every_subject(design, shown, name):
         for side in (train, test):
             assert np.diff([first[picture] for picture in side.tolist()]).min() > 0
     if name == "nsd-982":
+        # pinned: a score belongs to the split of this checksum
+        assert split.checksum == "0a1fb72024f9ef5ecc3140c893ddec012dbd0afc071594ae140e777e0b1d2ee2"
         (fold,) = split.for_subject("subj01")
         assert {int(i[3:]) for i in fold.test} == set(shown["test982"])
 
