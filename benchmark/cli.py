@@ -244,6 +244,23 @@ def data_import(kind: str, sources: tuple[Path, ...], out: Path, **options: Path
     command(kind, sources, out, options)
 
 
+@data.command("prepare")
+@click.argument("name")
+@click.option("--subject", type=click.IntRange(min=1), required=True, metavar="N", help="Subject's number.")
+@click.option("--data", "source", required=True, metavar="DIR|URL", help="Released files: a folder or an fsspec URL.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option("--sessions", default=37, show_default=True, type=click.IntRange(min=1), help="The first N sessions.")
+@click.option("--size", type=click.IntRange(min=1), metavar="PIXELS", help="Store smaller pictures, antialiased.")
+@click.option("--betas", metavar="NAME", help="Version of the betas. [default: betas_fithrf_GLMdenoise_RR]")
+@click.option("--captions", metavar="FILE", help="Captions, where they are not among the released files.")
+@click.option("--stimuli", metavar="FILE", help="Pictures, where they are not among the released files.")
+def data_prepare(**options: Any) -> None:
+    """Make a compact folder of a large dataset's released files; after a kill, the same command goes on."""
+    from benchmark.commands import data_prepare as command
+
+    command(**options)
+
+
 @cli.command()
 @click.option("--models", is_flag=True, required=True, help="Check the frozen models of profile mini.")
 @click.option("--only", multiple=True, metavar="NAME,...", help="Only these models.")

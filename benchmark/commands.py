@@ -179,6 +179,19 @@ def data_import(kind: str, sources: Sequence[Path], out: Path, options: Mapping[
     print(f"bench run --data {shlex.quote(str(out))} runs every method on it")
 
 
+def data_prepare(*, name: str, **options: Any) -> None:
+    """Make a prepared folder of a dataset's released files, with progress, and say where it is."""
+    from benchmark.registry import unknown
+    from benchmark.terminal import steps
+
+    known = {entry.name: entry.meta["prepare"] for entry in Registry().entries("dataset") if "prepare" in entry.meta}
+    if name not in known:
+        raise unknown("dataset to prepare", name, known)
+    with steps(Console(stderr=True)) as report:
+        out = resolve(known[name])(**options, report=report)
+    print(f"{out}: dataset {name}, for bench run --data")
+
+
 def doctor_models(only: Sequence[str], weights: Path | None) -> int:
     """Print the upper bounds of the frozen models; returns the exit code."""
     from rich.table import Table

@@ -55,6 +55,9 @@ _PUBLISHED_ALL = ("top1[published-all]", "top5[published-all]", "rank_median[pub
 _PICTURE = ("two_way", "pixcorr", "ssim", "l1")
 RECONSTRUCTION = Track(_PICTURE, ranked="two_way")
 
+# Natural pictures: what they show, by CLIP, beside their pixels.
+NATURAL = Track(("clip_two_way", "clip_similarity", *_PICTURE), ranked="clip_two_way")
+
 # Generated scenes have a true description, and a judge trained on such descriptions.
 SCENES = Track(
     ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"
@@ -107,6 +110,13 @@ _PEREIRA = (
 _BOLD5000 = ("CSI1", "CSI2", "CSI3", "CSI4")
 _PICTURES = {"embedding": embedding("clip", categories=True), "reconstruction": NATURAL}
 _CAPTIONED = embedding("clip", categories=True, captions=True, caption_retrieval=True)
+
+
+def _nsd(name: str, split: str, summary: str) -> Suite:
+    tracks = {"embedding": embedding("clip"), "reconstruction": NATURAL}
+    published = ("subj01", "subj02", "subj05", "subj07")  # those who completed all sessions
+    return Suite(name, "1.0", f"natural scenes, {summary}", (Task("nsd", split, published[:1], tracks, published),))
+
 
 SUITES = {
     suite.name: suite
@@ -162,6 +172,10 @@ SUITES = {
             "the COCO images of BOLD5000, which have captions; the 45 repeated ones held out",
             (Task("bold5000", "bold5000-coco-v1", _BOLD5000, {**_PICTURES, "embedding": _CAPTIONED}),),
         ),
+        _nsd("nsd", "nsd-982", "sessions 1-37, the 982 shared pictures held out, repeats averaged"),
+        _nsd("nsd-single", "nsd-982-single", "sessions 1-37, the 982 shared pictures held out, single trials"),
+        _nsd("nsd-1000", "nsd-1000", "all 40 sessions, the 1000 shared pictures held out, repeats averaged"),
+        _nsd("nsd-1000-single", "nsd-1000-single", "all 40 sessions, the 1000 shared pictures held out, single trials"),
     )
 }
 

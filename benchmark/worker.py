@@ -90,7 +90,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
     for number, fold in enumerate(folds):
         name = f" {number + 1}/{len(folds)}" if len(folds) > 1 else ""
         report(f"prepare{name}")
-        train = prepare.train_set(fold, frozenset(job.tracks), space)
+        train = prepare.train_set(fold, frozenset(job.tracks), space, job.cache)
         with stopwatch(seconds, "features"):
             models = source(job, device)
             train = replace(train, stimuli=with_space(train.stimuli, space, models), models=models)

@@ -10,18 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from benchmark.api import Responses, Stimuli, TrainSet
 from benchmark.data.base import Dataset, SubjectData
-from benchmark.data.files import nearest, read_cache, write_atomic
-from benchmark.data.scan import Scan, blocks, embedding_faults, scan
+from benchmark.data.files import nearest, read_array, read_cache, write_atomic
+from benchmark.data.scan import BLOCK_BYTES, Scan, blocks, embedding_faults, scan
 from benchmark.data.splits import Split, guard
 from benchmark.errors import BenchError
 
 # Raise whenever a prepared number or a check can change.
 PREPARE_VERSION = 1
+
+# A larger table of training pictures is not copied into memory but into a file of its own.
+IMAGES_IN_MEMORY = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -152,12 +156,11 @@ def folds(dataset: Dataset, split: Split, subject: str) -> list[Fold]:
     for ids in split.for_subject(subject):
         if split.unit == "subject":
             data |= {s: dataset.load_subject(s) for s in ids.train if s not in data}
-            train = {s: np.arange(len(data[s].stimulus)) for s in ids.train}
-            test = {subject: np.arange(len(data[subject].stimulus))}
+            train = {s: np.flatnonzero(_used(data[s], split)) for s in ids.train}
+            test = {subject: np.flatnonzero(_used(data[subject], split))}
         else:
             train, test = (
-                {subject: np.flatnonzero(_shown(dataset, data[subject], split.unit, side))}
-                for side in (ids.train, ids.test)
+                {subject: np.flatnonzero(_shown(dataset, data[subject], split, side))} for side in (ids.train, ids.test)
             )
         fold = Fold(ids.name, dataset, split, subject, {s: data[s] for s in (*train, *test)}, train, test)
         for side, rows in (("train", train), ("test", test)):
@@ -167,7 +170,9 @@ def folds(dataset: Dataset, split: Split, subject: str) -> list[Fold]:
     return result
 
 
-def train_set(fold: Fold, tracks: frozenset[str] | set[str], space: str | None = None) -> TrainSet:
+def train_set(
+    fold: Fold, tracks: frozenset[str] | set[str], space: str | None = None, cache: Path | None = None
+) -> TrainSet:
     """Return the training side of a fold, prepared and averaged; nothing of the test side is in it.
 
     Parameters
@@ -176,6 +181,8 @@ def train_set(fold: Fold, tracks: frozenset[str] | set[str], space: str | None =
     tracks : set of str
     space : str or None
         Target embedding space.
+    cache : Path or None
+        Where a large table of training pictures is kept, to be memory-mapped; None copies it into memory.
     """
     trials = _labels(fold, fold.train_rows)
     single = Responses(_prepared(fold, fold.train_rows), trials["subject"], _rois(fold))
@@ -186,7 +193,7 @@ def train_set(fold: Fold, tracks: frozenset[str] | set[str], space: str | None =
     return TrainSet(
         fmri=fmri,
         stimulus=stimulus,
-        stimuli=_copied(fold.dataset.stimuli, rows),
+        stimuli=_copied(fold.dataset, rows, cache),
         condition=_condition(trials, first, row),
         tracks=frozenset(tracks),
         space=space,
@@ -274,10 +281,14 @@ def preflight(dataset: Dataset, split: Split, subject: str, cache: Path | None =
     return result
 
 
-def _shown(dataset: Dataset, data: SubjectData, unit: str, ids: Sequence[str]) -> np.ndarray:
-    if unit == "run":
-        return np.isin(data.run, ids)
-    return np.isin(dataset.stimuli.ids, ids)[data.stimulus]
+def _shown(dataset: Dataset, data: SubjectData, split: Split, ids: Sequence[str]) -> np.ndarray:
+    shown = np.isin(data.run, ids) if split.unit == "run" else np.isin(dataset.stimuli.ids, ids)[data.stimulus]
+    return shown & _used(data, split)
+
+
+def _used(data: SubjectData, split: Split) -> np.ndarray:
+    """Return which trials lie in the split's sessions."""
+    return np.isin(data.session, split.sessions) if split.sessions else np.ones(len(data.stimulus), bool)
 
 
 def _where(fold: Fold) -> str:
@@ -458,9 +469,34 @@ def _rois(fold: Fold) -> dict[str, np.ndarray]:
     }
 
 
-def _copied(stimuli: Stimuli, rows: np.ndarray) -> Stimuli:
+def _copied(dataset: Dataset, rows: np.ndarray, cache: Path | None) -> Stimuli:
     """Return rows as plain copies, so that no base array leads back to the test side; no attributes."""
-    return dataclasses.replace(stimuli, attributes={}).take(rows)
+    stimuli = dataclasses.replace(dataset.stimuli, attributes={})
+    images = stimuli.images
+    if cache is None or images is None or len(rows) * images[:1].nbytes <= IMAGES_IN_MEMORY:
+        return stimuli.take(rows)
+    return dataclasses.replace(dataclasses.replace(stimuli, images=None).take(rows), images=_kept(dataset, rows, cache))
+
+
+def _kept(dataset: Dataset, rows: np.ndarray, cache: Path) -> np.ndarray:
+    """Return the pictures of rows from a file that holds these alone, made once, memory-mapped."""
+    images = dataset.stimuli.images
+    key = f"{dataset.name} {dataset.fingerprint} {hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()}"
+    store, name = cache / "train-images", f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+
+    def write(file: IO[bytes]) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, header)
+        step = max(1, BLOCK_BYTES // images[:1].nbytes)
+        for start in range(0, len(rows), step):
+            file.write(np.ascontiguousarray(images[rows[start : start + step]]).data)
+
+    try:
+        read_array(store, name)
+    except BenchError:
+        write_atomic(store / name, write)
+    # copy on write: a method may change its pictures, as it may a copy in memory
+    return np.load(store / name, mmap_mode="c", allow_pickle=False)
 
 
 def _joined(left: np.ndarray, right: np.ndarray) -> np.ndarray:

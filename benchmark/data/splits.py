@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -45,6 +46,8 @@ class Split:
         Folds by subject, or under ``"*"`` where they hold for every subject.
     checksum : str
         SHA-256 of the canonical JSON.
+    sessions : tuple of str
+        The only sessions whose trials are used; empty for all.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Split:
     average: tuple[str, ...]
     folds: Mapping[str, tuple[FoldIds, ...]]
     checksum: str
+    sessions: tuple[str, ...] = ()
 
     def for_subject(self, subject: str) -> tuple[FoldIds, ...]:
         """Return the folds in which a subject is tested."""
@@ -116,6 +120,7 @@ def parse(content: Mapping[str, Any]) -> Split:
             for subject, listed in by_subject.items()
         },
         checksum=split_checksum(content),
+        sessions=tuple(content.get("sessions", ())),
     )
 
 
@@ -189,7 +194,7 @@ def guard(split: Split, dataset: Dataset, subject: str) -> tuple[str, ...]:
     folds = split.for_subject(subject)
     data = dataset.load_subject(subject)
     known = {"stimulus": ids, "subject": dataset.subjects, "run": data.run}[split.unit]
-    checked = Split(split.name, split.unit, split.average, {subject: folds}, split.checksum)
+    checked = dataclasses.replace(split, folds={subject: folds})
     for fault in id_faults(checked, {subject: np.unique(known).tolist()}):
         raise BenchError(f"{where}: {fault}")
     if split.unit == "stimulus" and dataset.stimuli.images is not None:

@@ -1,7 +1,8 @@
 """The built-in datasets: loader, what to look for under ``--data``, and where it comes from.
 
 ``"splits"`` names a function ``split(name, root, cache)`` that returns a split's content, where the ids
-come from the dataset's own tables instead of a file of the package.
+come from the dataset's own tables instead of a file of the package. ``"prepare"`` names what
+``bench data prepare`` calls.
 """
 
 DATASETS = {
@@ -43,5 +44,14 @@ DATASETS = {
         "marker": "BOLD5000_Stimuli",
         "summary": "4916 pictures of COCO, ImageNet and scenes, ten ROIs of four subjects (Chang et al. 2019)",
         "source": "bold5000-dataset.github.io: release 2.0, the stimuli, and the ROI masks of OpenNeuro ds001499",
+    },
+    "nsd": {
+        "target": "benchmark.data.nsd:load",
+        "check": "benchmark.data.nsd:check",
+        "splits": "benchmark.data.nsd:split",
+        "prepare": "benchmark.data.nsd_prepare:prepare_nsd",
+        "marker": "nsd.json",
+        "summary": "natural scenes, 7 T, nsdgeneral of eight subjects (Allen et al. 2022)",
+        "source": "bench data prepare nsd, from the files at naturalscenesdataset.org under NSD's terms",
     },
 }
