@@ -186,3 +186,21 @@ def test_a_damaged_record_is_named(tmp_path):
     path.write_text(path.read_text().replace("0.5", "NaN"))
     with pytest.raises(BenchError, match=r"a.jsonl, line 1: not a record \(NaN"):
         records.read(tmp_path)
+
+
+def test_two_splits_of_a_dataset_are_two_tables_told_apart():
+    """Each with the columns and the ranked metric of its own task, also where the records do not state them."""
+    few = Track(("rank_median", "top5"), ranked="rank_median", space="v")
+    tasks = (*SUITES["s"].tasks, Task("d", "other", ("A", "B"), {"words": few}))
+    items = [*both("a", 0.2), *both("a", 0.7, split="other", split_checksum="k2")]
+    found = boards.tables(items, {"s": Suite("s", "1.0", "a suite", tasks)})
+    assert [(t.split, t.ranked, t.rows[0].metrics["top5"]["value"]) for t in found] == [
+        ("other", "rank_median", pytest.approx(0.7)),
+        ("sp", "top5", pytest.approx(0.2)),
+    ]
+    files = boards.render(found)
+    assert "| d (other) | rank_median" in files["README.md"]
+    assert "| d (sp) | top5" in files["README.md"]
+    assert "## d, split other" in files["s/words.md"]
+    one = boards.render(boards.tables(both("a"), SUITES))["README.md"]
+    assert "| d | top5" in one

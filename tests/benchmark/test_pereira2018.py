@@ -9,7 +9,7 @@ from scipy.io import loadmat, savemat
 
 from benchmark.data import pereira2018 as pereira
 from benchmark.data import prepare, splits
-from benchmark.data.pereira_files import Recording, words
+from benchmark.data.pereira_files import words
 from benchmark.data.pereira_layout import Layout, layout, project, projection, template
 from benchmark.data.splits import split_checksum
 from benchmark.data.word_folds import leave_words_out
@@ -30,6 +30,17 @@ def release(tmp_path_factory):
 @pytest.fixture
 def copied(release, tmp_path):
     return shutil.copytree(release[0], tmp_path / "release")
+
+
+@pytest.fixture
+def alone(release, tmp_path):
+    """One participant only, which is all that most faults need."""
+    root = tmp_path / "release"
+    root.mkdir()
+    for path in release[0].glob("*.txt"):
+        shutil.copy(path, root)
+    shutil.copytree(release[0] / "M03", root / "M03")
+    return root
 
 
 @pytest.fixture
@@ -119,9 +130,9 @@ def test_padding_by_hand():
     goal = template([first, second], 2)
     assert goal.sizes.tolist() == [6, 2]
     got = project(np.array([[10.0, 20.0, 30.0]]), second, projection(second, goal))
-    # slice 4: voxel 1 and its mean; slice 5 is absent: mean of slice 4; slice 6: voxels 2 and 0, the first of which
-    # spills over. Parcel 1 is absent: mean of all parcels' voxels.
-    assert got.tolist() == [[20, 20, 20, 20, 30, 10, 20, 20]]
+    # slice 4: voxel 2 and its mean; slice 5 is absent: the mean of slice 4, in two columns only, because slice 6 has
+    # one voxel more than columns. Parcel 1 is absent: the mean of all parcels' voxels.
+    assert got.tolist() == [[30, 30, 30, 30, 10, 20, 20, 20]]
 
 
 def test_a_first_slice_that_is_absent_holds_the_parcels_mean():
@@ -213,7 +224,7 @@ def test_files_are_converted_once(release, loaded, tmp_path, monkeypatch):
     root, cache = release[0], tmp_path / "cache"
     first = pereira.load(root, cache)
     assert first.fingerprint == loaded.fingerprint
-    monkeypatch.setattr(pereira, "_convert", None)
+    monkeypatch.setattr(pereira, "_convert", lambda *_: pytest.fail("converted again"))
     again = pereira.load(root, cache)
     np.testing.assert_array_equal(again.load_subject("M03").responses, first.load_subject("M03").responses)
 
@@ -246,19 +257,19 @@ def test_vectors_of_the_older_file(copied, release, tmp_path, loaded):
     np.testing.assert_array_equal(dataset.stimuli.embeddings["glove"], loaded.stimuli.embeddings["glove"])
 
 
-def test_the_real_vectors(copied, test_data, tmp_path):
+def test_the_real_vectors(alone, test_data, tmp_path):
     source = test_data / "pereira2018_stimuli"
-    shutil.copy(source / "vectors_180concepts.GV42B300.txt", copied)
-    shutil.copy(source / "stimuli_180concepts.txt", copied)
-    text = pereira.load(copied, tmp_path / "cache").stimuli.embeddings["glove"]
-    (copied / "vectors_180concepts.GV42B300.txt").unlink()
-    shutil.copy(source / "brain2word_180_concepts.mat", copied / "180_concepts.mat")
-    mat = pereira.load(copied, tmp_path / "cache").stimuli.embeddings["glove"]
+    shutil.copy(source / "vectors_180concepts.GV42B300.txt", alone)
+    shutil.copy(source / "stimuli_180concepts.txt", alone)
+    text = pereira.load(alone, tmp_path / "cache").stimuli.embeddings["glove"]
+    (alone / "vectors_180concepts.GV42B300.txt").unlink()
+    shutil.copy(source / "brain2word_180_concepts.mat", alone / "180_concepts.mat")
+    mat = pereira.load(alone, tmp_path / "cache").stimuli.embeddings["glove"]
     np.testing.assert_allclose(text, mat, atol=1e-5)
     assert np.std(text) == pytest.approx(0.4136, abs=1e-4)
 
 
-def test_only_the_first_release_is_there_for_m01(copied, loaded, tmp_path):
+def test_m01_is_left_out(copied, loaded, tmp_path):
     shutil.copytree(copied / "P01", copied / "M01")
     assert pereira.load(copied, tmp_path / "cache").fingerprint == loaded.fingerprint
 
@@ -331,15 +342,15 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_fault(copied, tmp_path, case):
+def test_fault(alone, tmp_path, case):
     change, sentence = FAULTS[case]
-    path = copied / "M03" / PICTURES
+    path = alone / "M03" / PICTURES
     edit_mat(path, change)
     with pytest.raises(BenchError) as caught:
-        pereira.load(copied, tmp_path / "cache")
+        pereira.load(alone, tmp_path / "cache")
     for text in (str(path), "expected", *sentence):
         assert text in str(caught.value)
-    found = [fault for fault in pereira.check(copied) if "no such folder" not in fault]
+    found = [fault for fault in pereira.check(alone) if "no such folder" not in fault]
     assert found
     assert all(str(path) in fault for fault in found)
 
@@ -349,12 +360,12 @@ def _used(release, subject="M03"):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_hole_in_a_parcel(copied, release, tmp_path, value):
-    path = copied / "M03" / PICTURES
+def test_a_hole_in_a_parcel(alone, release, tmp_path, value):
+    path = alone / "M03" / PICTURES
     edit_mat(path, _set("examples", _planted((3, _used(release)), value)))
     with pytest.raises(BenchError, match="NaN or infinity in 1 voxels"):
-        pereira.load(copied, tmp_path / "cache")
-    assert sum("NaN or infinity in 1 voxels" in fault for fault in pereira.check(copied)) == 1
+        pereira.load(alone, tmp_path / "cache")
+    assert sum("NaN or infinity in 1 voxels" in fault for fault in pereira.check(alone)) == 1
 
 
 def test_a_hole_outside_of_all_parcels_does_no_harm(copied, release, tmp_path, loaded):
@@ -374,24 +385,24 @@ def test_an_index_of_the_older_variant_is_checked_too(copied, tmp_path):
         pereira.load(copied, tmp_path / "cache")
 
 
-def test_parcels_named_otherwise(copied, tmp_path):
+def test_parcels_named_otherwise(alone, tmp_path):
     def rename(content):
         content["meta"][0, 0]["rois"][0, 14][[3, 4]] = content["meta"][0, 0]["rois"][0, 14][[4, 3]]
 
-    edit_mat(copied / "M03" / PICTURES, rename)
+    edit_mat(alone / "M03" / PICTURES, rename)
     with pytest.raises(BenchError, match="other parcels than in"):
-        pereira.load(copied, tmp_path / "cache")
+        pereira.load(alone, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("name", [PICTURES, "data_384sentences.mat"])
+@pytest.mark.parametrize("name", [PICTURES, "data_243sentences.mat"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
-def test_truncated_file(copied, tmp_path, name, share):
-    path = copied / "P01" / name
+def test_truncated_file(alone, tmp_path, name, share):
+    path = alone / "M03" / name
     truncate(path, round(path.stat().st_size * share))
     with pytest.raises(BenchError) as caught:
-        pereira.load(copied, tmp_path / "cache")
+        pereira.load(alone, tmp_path / "cache")
     assert str(path) in str(caught.value)
-    assert any(str(path) in fault for fault in pereira.check(copied))
+    assert any(str(path) in fault for fault in pereira.check(alone))
 
 
 def test_everything_missing_is_listed_at_once(copied, tmp_path):
@@ -408,7 +419,7 @@ def test_everything_missing_is_listed_at_once(copied, tmp_path):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(BenchError, match="180_concepts.mat"):
+    with pytest.raises(BenchError, match=r"180_concepts\.mat"):
         pereira.load(tmp_path, tmp_path / "cache")
     assert len(pereira.check(tmp_path)) == 16
 
@@ -434,15 +445,11 @@ def test_an_empty_folder(tmp_path):
         (lambda f: (f.unlink(), (f.parent / "180_concepts.mat").write_bytes(b"\0" * 200)), "cannot be read"),
     ],
 )
-def test_wrong_vectors(copied, tmp_path, plant, sentence):
-    plant(copied / "vectors_180concepts.GV42B300.txt")
+def test_wrong_vectors(alone, tmp_path, plant, sentence):
+    plant(alone / "vectors_180concepts.GV42B300.txt")
     with pytest.raises(BenchError, match=sentence):
-        pereira.load(copied, tmp_path / "cache")
-    assert any(sentence in fault for fault in pereira.check(copied))
-
-
-def test_recordings_are_told_apart():
-    assert Recording("a", "examples", 180) != Recording("b", "examples", 180)
+        pereira.load(alone, tmp_path / "cache")
+    assert any(sentence in fault for fault in pereira.check(alone))
 
 
 # ------------------------------------------------------------------------------------------------ splits
@@ -494,12 +501,31 @@ def test_check_through_the_command_line(bench, copied):
     assert "(pereira2018): 12 faults" in out
 
 
+def test_words_left_out_of_one_participant(bench, alone, tmp_path):
+    """A folder of one participant is enough within a subject, and is not for leaving subjects out."""
+    arguments = ("run", "--data", alone, "--dataset", "pereira2018", "--method", "ridge", "--subject", "M03")
+    code, _, err = bench(*arguments, "--split", "pereira2018-lwo-v1", "--jobs", 1, "--json", "out.json")
+    assert code == 0, err
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    assert row["split"] == "pereira2018-lwo-v1"
+    assert row["metrics"]["rank_accuracy"]["value"] > 0.8
+    assert row["metrics"]["rank_accuracy"]["chance"] == 0.5
+    assert row["metrics"]["rank_accuracy"]["n"] == 180
+    assert row["metrics"]["top5"]["chance"] == pytest.approx(0.5)
+    for split, sentence in (
+        ("pereira2018-loso-v1", "fold 'M03' lists the subject 'P01' and 13 more"),
+        ("pereira2018-lwo-v2", "did you mean 'pereira2018-lwo-v1'"),
+    ):
+        code, _, err = bench(*arguments, "--split", split)
+        assert code == 2
+        assert sentence in " ".join(err.split())
+
+
 @pytest.mark.slow
 def test_ridge_on_both_protocols(bench, tmp_path):
     root = tmp_path / "release"
-    make_pereira(root, words(), subjects=pereira.SUBJECTS, sentences=False, per_roi=2, noise=2.0)
-    sentence = root / "P01/data_384sentences.mat"
-    arguments = (
+    make_pereira(root, words(), subjects=pereira.SUBJECTS, sentences=False, per_roi=2, noise=4.0)
+    arguments = [
         "run",
         "--data",
         root,
@@ -509,33 +535,22 @@ def test_ridge_on_both_protocols(bench, tmp_path):
         "ridge,shuffled",
         "--subject",
         "P01,M05",
-    )
+    ]
     code, _, err = bench(*arguments, "--json", "out.json")
     assert code == 0, err
-    assert not sentence.exists()
-    found = {
-        (o["split"], o["method"], o["subject"]): o["metrics"] for o in json.loads((tmp_path / "out.json").read_text())
-    }
+    rows = json.loads((tmp_path / "out.json").read_text())
+    found = {(row["split"], row["method"], row["subject"]): row["metrics"] for row in rows}
     assert len(found) == 8
     for subject in ("P01", "M05"):
-        loso = found["pereira2018-loso-v1", "ridge", subject]
-        lwo = found["pereira2018-lwo-v1", "ridge", subject]
+        loso, lwo = (found[f"pereira2018-{name}-v1", "ridge", subject] for name in ("loso", "lwo"))
         assert loso["top5"]["value"] > 0.5
         assert loso["top5"]["chance"] == pytest.approx(5 / 180)
         assert loso["top5"]["n"] == 540
-        assert lwo["rank_accuracy"]["value"] > 0.8
-        assert lwo["rank_accuracy"]["n"] == 180
-        assert lwo["top5"]["chance"] == pytest.approx(0.5)
+        assert lwo["rank_accuracy"]["value"] > 0.65
         assert 0.35 < found["pereira2018-lwo-v1", "shuffled", subject]["rank_accuracy"]["value"] < 0.65
     board = (tmp_path / "runs/leaderboards/pereira2018/words.md").read_text()
-    assert "split pereira2018-loso-v1" in board
     assert "Ranked by **top5**" in board
     assert "Ranked by **rank_accuracy**" in board
-    index = (tmp_path / "runs/leaderboards/README.md").read_text()
-    assert "pereira2018 (pereira2018-lwo-v1) | rank_accuracy" in index
     code, out, err = bench(*arguments, "--split", "pereira2018-lwo-v1")
     assert code == 0, err
     assert "4 runs, 4 kept from before" in out
-    code, _, err = bench(*arguments, "--split", "pereira2018-lwo-v2")
-    assert code == 2
-    assert "did you mean 'pereira2018-lwo-v1'" in err

@@ -12,10 +12,14 @@ from scipy.io import loadmat, savemat
 
 N_ROIS, DIMENSIONS = 333, 300
 PARADIGMS = ("sentence", "picture", "wordcloud")
-READERS = {384: "P01 M02 M04 M07 M08 M09 M14 M15".split(), 243: "P01 M02 M03 M04 M07 M15".split()}
+READERS = {
+    384: ("P01", "M02", "M04", "M07", "M08", "M09", "M14", "M15"),
+    243: ("P01", "M02", "M03", "M04", "M07", "M15"),
+}
 ATLASES = [
     "aal_1ofN", "languageParcelsConservative_aal", "languageParcels_aal", "semantic_aal", "multipleDemand_aal", "MD",
-    "DMN", "languageLH", "languageRH", "visual_body", "visual_face", "visual_object", "visual_scene", "visual", "gordon",
+    "DMN", "languageLH", "languageRH", "visual_body", "visual_face", "visual_object", "visual_scene", "visual",
+    "gordon",
 ]  # fmt: skip
 ROI_NAMES = [f"ROI{k + 1}_{'VentralAttn' if k % 2 else 'Default'}_R_{k}.1_38.3_-9.2" for k in range(N_ROIS)]
 
