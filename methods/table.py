@@ -46,6 +46,11 @@ METHODS = {
         "summary": "Brain2Word, autoencoder with mean regularisation",
         "tracks": ("words",),
     },
+    "brain2clip": {
+        "target": "methods.brain2clip:Brain2CLIP",
+        "summary": "Brain2Word's autoencoder on ROIs with a CLIP head, pictures by Versatile Diffusion",
+        "tracks": ("embedding", "reconstruction"),
+    },
     "brain-diffuser": {
         "target": "methods.brain_diffuser:BrainDiffuser",
         "summary": "ridge to VDVAE latents and CLIP tokens, pictures by Versatile Diffusion",
