@@ -154,11 +154,12 @@ class _View:
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
         """The gallery, the fold's test stimuli: the first row of each, and each item's own candidate."""
         _, first, target = np.unique(self.part.truth.ids, return_index=True, return_inverse=True)
-        seen = sorted({str(i) for i in self.part.truth.ids} & {str(i) for i in self.part.trained or ()})
-        if seen:
+        trained = () if self.part.trained is None else self.part.trained
+        seen = np.intersect1d(self.part.truth.ids, trained)
+        if len(seen):
             raise BenchError(
                 f"fold {self.part.fold}: {len(seen)} stimuli of the test gallery are training stimuli, the first is "
-                f"{seen[0]!r}, expected none"
+                f"{str(seen[0])!r}, expected none"
             )
         return first, target
 
