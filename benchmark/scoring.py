@@ -27,7 +27,7 @@ CATEGORIES = ("category", "background")
 
 
 class NotPredicted(ValueError):
-    """A metric needs an output that the method does not give: no fault of the row."""
+    """A metric needs an output that the method does not give."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
     summary : dict
         ``{track: {metric: {value, n, chance, higher_is_better, version, protocol}}}``; a metric that is
         not defined here has value None and a reason: ``not predicted (...)`` where it is about an
-        output that the method does not give, otherwise ``not computed (...)``.
+        output that the method does not give, otherwise ``not computed (...)``. ``undefined`` is true
+        where no row can be blamed for it: what is not predicted, and what the metric itself lacks.
 
     Raises
     ------
@@ -90,6 +91,9 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             record = {"n": 0, "chance": None, "higher_is_better": metric.higher_is_better}
             record |= {"version": metric.version, "protocol": metric.protocol, "note": metric.note, "value": None}
             summary[name][metric_name] = record
+            if metric.lacks:
+                record |= {"undefined": True, "reason": f"not computed ({metric.lacks})"}
+                continue
             try:
                 if metric.features not in views:
                     views[metric.features] = [_of_features(metric.features, view, source) for view in views[""]]
@@ -97,7 +101,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
                     raise NotPredicted("vectors")
                 rows, chances = _KINDS[metric.kind](metric, views[metric.features])
             except NotPredicted as error:
-                record["reason"] = f"not predicted ({error})"
+                record |= {"undefined": True, "reason": f"not predicted ({error})"}
                 continue
             except ValueError as error:
                 record["reason"] = f"not computed ({error})"

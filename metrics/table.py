@@ -295,7 +295,7 @@ def _captions_topk(name: str, k: int) -> Metric:
     )
 
 
-def _corpus(name: str, definition: str, source: str, upper: float = 1) -> Metric:
+def _corpus(name: str, definition: str, source: str, upper: float = 1, lacks: str = "") -> Metric:
     return Metric(
         name=name,
         version=1,
@@ -304,6 +304,7 @@ def _corpus(name: str, definition: str, source: str, upper: float = 1) -> Metric
         lower=0,
         upper=upper,
         higher_is_better=True,
+        lacks=lacks,
         definition=f"{definition} Corpus score over all references of every item, words as the Penn Treebank splits "
         "them, lower case, punctuation dropped.",
         source=f"{source}, as in the COCO caption toolkit, Chen et al. 2015, arXiv:1504.00325",
@@ -432,7 +433,12 @@ _CAPTIONS = (
         "references.",
         "Lin 2004, ACL W04-1013",
     ),
-    _corpus("meteor", "METEOR 1.5. Needs Java, so it is never computed here.", "Denkowski & Lavie 2014, ACL W14-3348"),
+    _corpus(
+        "meteor",
+        "METEOR 1.5, which is a Java program: never computed here.",
+        "Denkowski & Lavie 2014, ACL W14-3348",
+        lacks="Java",
+    ),
     _corpus(
         "cider",
         "CIDEr-D: clipped tf-idf similarity of n-grams of 1 to 4 words with a penalty on the difference in length, "

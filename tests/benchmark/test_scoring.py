@@ -234,13 +234,16 @@ def test_predicted_captions_are_one_corpus_over_folds():
         assert found[name]["n"] == 24
     assert found["bleu4"]["value"] == 0
     assert (found["meteor"]["value"], found["meteor"]["reason"]) == (None, "not computed (Java)")
+    assert found["meteor"]["undefined"]
+    assert "undefined" not in found["caption_top1"]  # for want of a model: that row is incomplete
 
 
 def test_what_is_not_predicted_is_said_apart_from_what_cannot_be_computed():
     given = scenes()
     silent = replace(given, predictions=replace(given.predictions, captions=None))
     found = scored([given, silent])[1]
-    for name in ("bleu1", "bleu4", "rouge_l", "meteor", "cider"):
+    for name in ("bleu1", "bleu4", "rouge_l", "cider"):
+        assert found[name]["undefined"]
         assert (found[name]["value"], found[name]["reason"]) == (None, "not predicted (captions)")
     true = given.truth.embeddings["clip"]
     scores_only = part(true, None, class_scores=np.eye(12), class_ids=np.array([f"s{i}" for i in range(12)]))
