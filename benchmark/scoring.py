@@ -29,7 +29,7 @@ CATEGORIES = ("category", "background")
 
 
 class NotPredicted(ValueError):
-    """A metric needs an output that the method does not give: no fault of the row."""
+    """A metric needs an output that the method does not give."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
         Columns track, metric, fold, block, item, value: one row per item and metric.
     summary : dict
         ``{track: {metric: {value, n, chance, higher_is_better, version, protocol}}}``; a metric that is
-        not defined here has value None and a reason: ``not predicted (...)``, and ``undefined``, where it is
-        about an output that the method does not give, otherwise ``not computed (...)``.
+        not defined here has value None and a reason: ``not predicted (...)`` where it is about an
+        output that the method does not give, otherwise ``not computed (...)``. ``undefined`` is true
+        where no row can be blamed for it: what is not predicted, and what the metric itself lacks.
 
     Raises
     ------
@@ -93,6 +94,9 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             record = {"n": 0, "chance": None, "higher_is_better": metric.higher_is_better}
             record |= {"version": metric.version, "protocol": metric.protocol, "note": metric.note, "value": None}
             summary[name][metric_name] = record
+            if metric.lacks:
+                record |= {"undefined": True, "reason": f"not computed ({metric.lacks})"}
+                continue
             try:
                 if metric.features not in views:
                     views[metric.features] = [_of_features(metric.features, view, source) for view in views[""]]
@@ -195,7 +199,7 @@ class _View:
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
         """The gallery, the fold's test stimuli: the first row of each, and each item's own candidate."""
         _, first, target = np.unique(self.part.truth.ids, return_index=True, return_inverse=True)
-        trained = [] if self.part.trained is None else self.part.trained
+        trained = () if self.part.trained is None else self.part.trained
         seen = np.intersect1d(self.part.truth.ids, trained)
         if len(seen):
             raise BenchError(

@@ -52,6 +52,8 @@ class Metric:
     gallery : str
         ``"test"`` (the candidates are the fold's test stimuli) or ``"published-all"`` (all stimuli of the dataset,
         those of the training side included: never ranked).
+    lacks : str
+        What the metric would need and never has here; it is never computed, and no row is incomplete for it.
     note : str
         A caveat that stands beside the column.
     definition, source : str
@@ -74,5 +76,6 @@ class Metric:
     pool: int | None = None
     gallery: str = "test"
     features: str = ""
+    lacks: str = ""
     note: str = ""
     protocol: str = "bench-1"

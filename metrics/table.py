@@ -270,8 +270,12 @@ _FEATURES = (
 
 _MINDEYE = "MindEye, Scotti et al. 2023, arXiv:2305.18274: top-1 in draws of 300 test images"
 _POOLS = (
-    f"Pools: {retrieval.DRAWS} fixed draws of min({retrieval.POOL}, N) of the N test images, each image in equally many "
-    "up to one (one pool of all where N is no more)."
+    f"Pools: {retrieval.DRAWS} fixed draws of min({retrieval.POOL}, N) of the N test images, each image in equally "
+    "many up to one (one pool of all where N is no more)."
+)
+_CAPTION_CHANCE = (
+    "Chance is for independent scores (stated here for 5 captions an image); an image's captions are alike, so that a "
+    "constant prediction finds them together and ranks below it."
 )
 
 
@@ -286,12 +290,12 @@ def _captions_topk(name: str, k: int) -> Metric:
         kind="texts",
         chance=lambda n_captions, n_own=5: retrieval.topk_chance(n_captions, k, n_own),
         definition=f"Share of items with a caption of their own image among the {k} nearest captions (cosine) of all "
-        "test images' captions; the image's other captions are not wrong answers. Chance is for 5 captions an image.",
+        f"test images' captions; the image's other captions are not wrong answers. {_CAPTION_CHANCE}",
         source="image-to-text retrieval as in Karpathy & Fei-Fei 2015, doi:10.1109/CVPR.2015.7298932",
     )
 
 
-def _corpus(name: str, definition: str, source: str, upper: float = 1) -> Metric:
+def _corpus(name: str, definition: str, source: str, upper: float = 1, lacks: str = "") -> Metric:
     return Metric(
         name=name,
         version=1,
@@ -300,6 +304,7 @@ def _corpus(name: str, definition: str, source: str, upper: float = 1) -> Metric
         lower=0,
         upper=upper,
         higher_is_better=True,
+        lacks=lacks,
         definition=f"{definition} Corpus score over all references of every item, words as the Penn Treebank splits "
         "them, lower case, punctuation dropped.",
         source=f"{source}, as in the COCO caption toolkit, Chen et al. 2015, arXiv:1504.00325",
@@ -393,7 +398,7 @@ _RETRIEVAL = (
         kind="texts",
         chance=retrieval.first_rank_median,
         definition="Median over items of the rank of the first caption of their own image among all test images' "
-        "captions, 1 is best. Chance is for 5 captions an image.",
+        f"captions, 1 is best. {_CAPTION_CHANCE}",
         source="image-to-text retrieval as in Karpathy & Fei-Fei 2015, doi:10.1109/CVPR.2015.7298932",
     ),
     *(
@@ -404,8 +409,8 @@ _RETRIEVAL = (
             protocol="published-all",
             chance=None,
             note="gallery of all stimuli of the data set, training stimuli included: for comparison only, never ranked",
-            definition=f"{name} with all stimuli of the data set as candidates, those of the training side included. No "
-            "closed-form chance: candidates seen in training are not exchangeable with held-out ones.",
+            definition=f"{name} with all stimuli of the data set as candidates, those of the training side included. "
+            "No closed-form chance: candidates seen in training are not exchangeable with held-out ones.",
         )
         for name in ("top1", "top5", "rank_median")
     ),
@@ -428,7 +433,12 @@ _CAPTIONS = (
         "references.",
         "Lin 2004, ACL W04-1013",
     ),
-    _corpus("meteor", "METEOR 1.5. Needs Java, so it is never computed here.", "Denkowski & Lavie 2014, ACL W14-3348"),
+    _corpus(
+        "meteor",
+        "METEOR 1.5, which is a Java program: never computed here.",
+        "Denkowski & Lavie 2014, ACL W14-3348",
+        lacks="Java",
+    ),
     _corpus(
         "cider",
         "CIDEr-D: clipped tf-idf similarity of n-grams of 1 to 4 words with a penalty on the difference in length, "

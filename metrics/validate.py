@@ -109,9 +109,7 @@ def gallery(name: str, predicted: np.ndarray, candidates: np.ndarray, target: np
     return predicted, candidates, _columns(name, target, len(predicted), len(candidates))
 
 
-def captions(
-    name: str, true: Sequence[Sequence[str]], predicted: Sequence[str]
-) -> tuple[list[list[str]], list[str]]:
+def captions(name: str, true: Sequence[Sequence[str]], predicted: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Return the reference captions of every item, at least one each, and its predicted caption."""
     if len(true) == 0 or len(true) != len(predicted):
         raise ValueError(f"{name}: expected one predicted caption per item, got {len(predicted)} for {len(true)}.")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet
@@ -134,3 +135,160 @@ def test_files_round_trip(tmp_path):
     record = json.loads((tmp_path / "scores.json").read_text())
     assert record["score_id"] == "id"
     assert two_way.value.mean() == pytest.approx(record["tracks"]["embedding"]["two_way"]["value"])
+
+
+# --- retrieval -------------------------------------------------------------------------------------------------------
+
+
+def scenes(n=12, d=6, noise=0.7, **more):
+    """A part with captions, categories and predicted captions."""
+    rng = np.random.default_rng(7)
+    true = rng.standard_normal((n, d)).astype(np.float32)
+    given = part(true, true + noise * rng.standard_normal((n, d)).astype(np.float32))
+    captions = [tuple(f"{word} {i}" for word in ("a", "the", "one")[: 1 + i % 3]) for i in range(n)]
+    attributes = {"category": np.array(["x", "y", "y"])[np.arange(n) % 3]}
+    truth = replace(given.truth, captions=captions, attributes=attributes, embeddings={"clip": true})
+    said = Predictions({"clip": given.predictions.embeddings["v"]}, captions=[texts[0] for texts in captions])
+    return replace(given, truth=truth, predictions=said, **more)
+
+
+class Texts:
+    """Frozen models whose text vectors are the true ones of the image plus noise."""
+
+    def __init__(self, true, captions):
+        rng = np.random.default_rng(8)
+        self.vectors = {text: true[i] + 0.3 * rng.standard_normal(6) for i, own in enumerate(captions) for text in own}
+
+    def extract(self, model, output, items):
+        assert (model, output) == ("clip", "encode_text")
+        return np.array([self.vectors[text] for text in items], np.float32)
+
+
+ALL = embedding("clip", categories=True, captions=True, caption_retrieval=True, published_all=True)
+
+
+def scored(parts, source=None):
+    table, summary = scoring.score(parts, {"embedding": ALL}, METRICS, source)
+    rows = {}
+    for metric, item, value in zip(table["metric"], table["item"], table["value"], strict=True):
+        rows.setdefault(metric, {})[item] = value
+    return rows, summary["embedding"]
+
+
+def test_retrieval_columns_of_one_pool():
+    rows, found = scored([scenes()])
+    assert found["image_retrieval"]["value"] == found["top1"]["value"]  # one pool of all: the same ranking
+    assert found["image_retrieval"]["chance"] == pytest.approx(1 / 12)
+    assert found["image_retrieval"]["note"] == "not the 300-pool: one pool of all test images, 12"
+    assert 0 < found["brain_retrieval"]["value"] < 1
+    assert found["hubness"]["n"] == 1
+    assert set(rows["rank_median"].values()) <= {r / 2 for r in range(2, 25)}
+    assert np.median(list(rows["rank_median"].values())) == found["rank_median"]["value"]
+
+
+def test_only_pools_of_300_are_called_so():
+    rng = np.random.default_rng(9)
+    true = rng.standard_normal((310, 4)).astype(np.float32)
+    near = true + 0.2 * rng.standard_normal((310, 4)).astype(np.float32)
+    _, found = scoring.score([part(true, near)], {"embedding": embedding("v")}, METRICS)
+    record = found["embedding"]["image_retrieval"]
+    assert record["note"] == "300-pool: pools of 300 test images"
+    assert record["chance"] == pytest.approx(1 / 300)
+    assert record["value"] > found["embedding"]["top1"]["value"]
+
+
+def test_recall_is_a_mean_over_categories_of_all_folds():
+    first = scenes()
+    second = replace(scenes(noise=2.0), fold="g")
+    rows, found = scored([first, second])
+    credit, names = [], []
+    for p in (first, second):
+        one, _ = scored([p])
+        credit += [one["top5"][i] for i in p.items.ids]
+        names += list(p.truth.attributes["category"])
+    means = {f"category {c}": np.mean([v for v, n in zip(credit, names, strict=True) if n == c]) for c in "xy"}
+    assert rows["category_recall"] == pytest.approx(means)
+    assert found["category_recall"]["value"] == pytest.approx(np.mean(list(means.values())))
+    without = replace(first, truth=replace(first.truth, attributes={"background": np.arange(12)}))
+    assert len(scored([without])[0]["category_recall"]) == 12
+    without = replace(first, truth=replace(first.truth, attributes={"category": np.zeros((12, 2))}))
+    assert scored([without])[1]["category_recall"]["reason"] == "not computed (no categories)"
+
+
+def test_captions_are_retrieved_by_the_models_own_vectors():
+    given = scenes()
+    source = Texts(given.truth.embeddings["clip"], given.truth.captions)
+    rows, found = scored([given], source)
+    texts = [(i, text) for i, own in enumerate(given.truth.captions) for text in own]
+    expected = []
+    for i, vector in enumerate(given.predictions.embeddings["clip"]):
+        score = {t: vector @ v / np.linalg.norm(vector) / np.linalg.norm(v) for t, v in source.vectors.items()}
+        best = max(score[t] for t in given.truth.captions[i])
+        expected.append(1 + sum(score[t] > best for j, t in texts if j != i))
+    assert list(rows["caption_rank_median"].values()) == expected
+    assert found["caption_top1"]["value"] == pytest.approx(np.mean(np.array(expected) == 1))
+    assert found["caption_top1"]["chance"] == pytest.approx(1 / 12)  # 24 captions; 1, 2 or 3 own: their mean
+    assert scored([given])[1]["caption_top1"]["reason"] == "not computed (no text model for the space clip)"
+    no_texts = replace(given, truth=replace(given.truth, captions=None))
+    assert scored([no_texts], source)[1]["caption_top1"]["reason"] == "not computed (no reference captions)"
+
+
+def test_predicted_captions_are_one_corpus_over_folds():
+    first, second = scenes(), replace(scenes(), fold="g")
+    short = replace(second.predictions, captions=["a dog"] * 12)
+    _, found = scored([first, replace(second, predictions=short)])
+    true = [*first.truth.captions, *second.truth.captions]
+    said = [*first.predictions.captions, *short.captions]
+    for name in ("bleu1", "rouge_l", "cider"):
+        assert found[name]["value"] == pytest.approx(METRICS[name].function(true, said).mean())
+        assert found[name]["n"] == 24
+    assert found["bleu4"]["value"] == 0
+    assert (found["meteor"]["value"], found["meteor"]["reason"]) == (None, "not computed (Java)")
+    assert found["meteor"]["undefined"]
+    assert "undefined" not in found["caption_top1"]  # for want of a model: that row is incomplete
+
+
+def test_what_is_not_predicted_is_said_apart_from_what_cannot_be_computed():
+    given = scenes()
+    silent = replace(given, predictions=replace(given.predictions, captions=None))
+    found = scored([given, silent])[1]
+    for name in ("bleu1", "bleu4", "rouge_l", "cider"):
+        assert found[name]["undefined"]
+        assert (found[name]["value"], found[name]["reason"]) == (None, "not predicted (captions)")
+    true = given.truth.embeddings["clip"]
+    scores_only = part(true, None, class_scores=np.eye(12), class_ids=np.array([f"s{i}" for i in range(12)]))
+    words_found = scoring.score([scores_only], {"words": words("v")}, METRICS)[1]["words"]
+    missing = {name: record["reason"] for name, record in words_found.items() if record["value"] is None}
+    vector = ("pairwise_2v2", "cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse")
+    assert missing == dict.fromkeys(vector, "not predicted (vectors)")
+
+
+# --- galleries -------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_stimulus_in_the_test_gallery_is_an_error():
+    assert scored([scenes(trained=np.array(["t0", "t1"]))])[1]["top1"]["value"] is not None
+    with pytest.raises(BenchError, match=r"fold f: 2 stimuli of the test gallery are training stimuli.*'s10'"):
+        scored([scenes(trained=np.array(["s3", "t0", "s10"]))])
+
+
+def test_the_published_gallery_holds_all_stimuli_and_is_told_apart():
+    given = scenes()
+    assert scored([given])[1]["top1[published-all]"]["reason"] == "not computed (no gallery of all stimuli)"
+    rng = np.random.default_rng(10)
+    more = rng.standard_normal((30, 6)).astype(np.float32)
+    true = given.truth.embeddings["clip"]
+    order = rng.permutation(42)
+    ids = np.array([*given.truth.ids, *(f"t{i}" for i in range(30))])[order]
+    everything = Stimuli(ids, embeddings={"clip": np.concatenate([true, more])[order]})
+    rows, found = scored([replace(given, gallery=everything, trained=ids[np.char.startswith(ids, "t")])])
+    predicted = given.predictions.embeddings["clip"]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted, np.concatenate([true, more]))]
+    score = unit[0] @ unit[1].T
+    ranks = 1 + (score > np.diag(score)[:, None]).sum(1)
+    assert list(rows["rank_median[published-all]"].values()) == ranks.tolist()
+    record = found["top1[published-all]"]
+    assert (record["protocol"], record["chance"]) == ("published-all", None)
+    assert "never ranked" in record["note"]
+    assert found["top5[published-all]"]["value"] <= found["top5"]["value"]
+    assert "[" not in ALL.ranked

@@ -7,7 +7,6 @@ from metrics import validate
 from metrics.ranking import rank_distribution
 from metrics.table import METRICS
 
-
 ON_SCORES = ("scores", "categories", "texts")
 ON_NUMBERS = {name: metric for name, metric in METRICS.items() if metric.kind != "captions"}
 
