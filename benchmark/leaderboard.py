@@ -146,7 +146,7 @@ def _row(key, runs: Sequence[Record], track: str, columns, ranked, subjects, see
     missing += [f"{c} in version {versions[c]}" for c in columns if c in old]
     missing += [what for name, what in _SAME.items() if any(r.get(name) != current[name] for r in ok)]
     tags = dict.fromkeys(t for r in runs for t in r["tags"] or ())
-    if undefined:
+    if any("(vectors)" in (r["scores"][track][c].get("reason") or "") for r in ok for c in undefined):
         tags[SCORES_ONLY] = None
     control = any(r["control"] for r in runs)
     return Row(*key, control, tuple(tags), tuple(runs), metrics, tuple(missing), tuple(undefined))
@@ -263,7 +263,7 @@ def _section(t: Table) -> list[str]:
     controls = [r for r in t.rows if r.control]
     lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
     lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
-    if any(row.undefined for row in t.rows):
+    if any(SCORES_ONLY in row.tags for row in t.rows):
         text = f"*{SCORES_ONLY}*: the method names words and gives no vector, so the metrics of vectors (–) are not "
         lines += [text + "defined for it; that takes no rank from it.", ""]
     lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]

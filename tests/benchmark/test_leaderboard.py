@@ -82,7 +82,7 @@ def test_a_metric_that_is_missing_or_of_two_versions_takes_the_rank():
     assert found["mixed"].missing == ("top5 in version 1",)
 
 
-def without_vectors(method, top5=0.5, reason="not defined for class scores without a vector", undefined=True):
+def without_vectors(method, top5=0.5, reason="not predicted (vectors)", undefined=True):
     items = both(method, top5)
     for item in items:
         score = item["scores"]["words"]["rank_median"]
