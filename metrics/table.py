@@ -270,8 +270,8 @@ _FEATURES = (
 
 _MINDEYE = "MindEye, Scotti et al. 2023, arXiv:2305.18274: top-1 in draws of 300 test images"
 _POOLS = (
-    f"Pools: {retrieval.DRAWS} fixed draws of min({retrieval.POOL}, N) of the N test images, each image in equally "
-    "many up to one (one pool of all where N is no more)."
+    f"Pools: {retrieval.DRAWS} fixed draws (more above 9,000 images) of min({retrieval.POOL}, N) of the N test "
+    "images, each image in equally many up to one; one pool of all where N is no more."
 )
 _CAPTION_CHANCE = (
     "Chance is for independent scores (stated here for 5 captions an image); an image's captions are alike, so that a "
@@ -321,7 +321,7 @@ _RETRIEVAL = (
         upper=1,
         higher_is_better=True,
         chance=_pool_chance,
-        ties=f"{_EXPECTED}; {_ZERO_VECTOR}",
+        ties=f"{_EXPECTED}; cosine with a vector of zeros is 0",
         pool=retrieval.POOL,
         definition="For every prediction the images of a pool are ranked by cosine: share of predictions whose own "
         f"image is first. {_POOLS}",
@@ -336,7 +336,7 @@ _RETRIEVAL = (
         upper=1,
         higher_is_better=True,
         chance=_pool_chance,
-        ties=f"{_EXPECTED}; {_ZERO_VECTOR}",
+        ties=f"{_EXPECTED}; cosine with a vector of zeros is 0",
         pool=retrieval.POOL,
         definition="For every image the predictions of a pool are ranked by cosine: share of images for which a "
         f"prediction of their own is first. {_POOLS}",
