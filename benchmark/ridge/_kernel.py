@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 1024  # rows of a symmetric product computed at once
-MOMENT_VALUES = 2**21  # values of a tile of responses in float64, 16 MB
-REFINE_ABOVE = 1e3  # condition number from which float32 solutions are refined
-REFINE_STEPS = 2
+MOMENT_VALUES = 2**20  # values of a tile of responses in float64, 8 MB
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,6 @@ class Kernel:
         k = min(n, p).
     unit : float
         What relative penalties are multiplied with.
-    largest : float
-        Largest eigenvalue of the Gram matrix, roughly.
     step : int
         Columns (primal: rows) of ``x`` handled at once.
     keep : bool
@@ -46,7 +42,6 @@ class Kernel:
     scale: np.ndarray
     gram: torch.Tensor
     unit: float
-    largest: float
     step: int
     keep: bool
     factors: dict[float, torch.Tensor] = field(default_factory=dict)
@@ -87,19 +82,8 @@ class Kernel:
         return out
 
     def solve(self, right: torch.Tensor, penalty: float) -> torch.Tensor:
-        """Return (gram + aI)^-1 right; refined where float32 alone would lose digits."""
-        import torch
-
-        factor, shift = self.factor(penalty), penalty * self.unit
-        out = _solve(factor, right.clone())
-        if self.gram.dtype == torch.float64 or self.largest < REFINE_ABOVE * shift:
-            return out
-        exact = out.double()
-        for _ in range(REFINE_STEPS):
-            for s in slices(len(exact), BLOCK):
-                out[s] = right[s].double() - self.gram[s].double() @ exact - shift * exact[s]
-            exact += _solve(factor, out)
-        return exact.to(out.dtype)
+        """Return (gram + aI)^-1 right."""
+        return _solve(self.factor(penalty), right.clone())
 
     def project(self, tile: torch.Tensor) -> torch.Tensor:
         """Return the right-hand side that belongs to centred targets: themselves, or Z'Y in the primal form."""
@@ -144,7 +128,7 @@ def build(x: np.ndarray, moments, dtype, device: str, *, relative: bool, step: i
         del tile  # before the next one is made
     mirror(gram)
     unit = (float(gram.diagonal().sum(dtype=torch.float64)) / n or 1.0) if relative else 1.0
-    return Kernel(x, *moments, gram, unit, _largest(gram), step, keep)
+    return Kernel(x, *moments, gram, unit, step, keep)
 
 
 def statistics(x: np.ndarray, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -204,17 +188,10 @@ def cholesky(gram: torch.Tensor, shift: float) -> torch.Tensor:
         diagonal.copy_(kept)
     if info.item():
         raise BenchError(
-            f"ridge: the kernel with penalty {shift:.3g} is not positive definite; expected a larger penalty."
+            f"ridge: the kernel with penalty {shift:.3g} is not positive definite in {gram.dtype}; "
+            "expected a larger penalty or precision='float64'."
         )
     return factor
-
-
-def _largest(gram: torch.Tensor) -> float:
-    """Return about the largest eigenvalue, by a few power iterations."""
-    vector = gram.diagonal().clone()
-    for _ in range(6):
-        vector = gram @ (vector / vector.norm().clamp_min(1e-30))
-    return float(vector.norm())
 
 
 def _solve(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

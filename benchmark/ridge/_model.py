@@ -106,7 +106,7 @@ class RidgeModel:
         todo = self._plan(self.targets, len(x))
         shapes = {name: (len(x), *y.shape[1:]) for name, y in self.targets.items()}
         with _tiles.outputs(out, shapes, {name: y.dtype for name, y in self.targets.items()}) as arrays:
-            for rows in slices(len(x), todo.rows):
+            for rows in slices(len(x), max(1, todo.rows)):
                 self._predict(x[rows], {name: _tiles.flat(a)[rows] for name, a in arrays.items()}, todo)
             with self._clock("written"):
                 _tiles.flush(arrays)
@@ -298,7 +298,8 @@ def fit(
     device : str
         ``"mps"`` computes on the CPU: it has neither float64 nor the factorisations.
     precision : {"auto", "float32", "float64"}
-        Of the Gram matrix and its factors.
+        Of the Gram matrix and its factors. ``"float32"``, which is the choice above a size of 2048, loses about the
+        digits by which the largest eigenvalue of the kernel exceeds the penalty.
     memory_limit : int, optional
         Bytes of anonymous and shared memory that the process may hold, with what it holds already; pages of mapped
         files do not count. Where the system does not tell (macOS), what it holds already counts as nothing.

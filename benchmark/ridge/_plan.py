@@ -149,16 +149,15 @@ def _memory(n, p, targets, rows, keep, tile, step, *, penalties, select, size, i
     if select:
         stages.append(square + _selecting(n, p, targets, tile, select, size, itemsize))
     held = square * (1 + (min(penalties, len(targets)) if keep else 1))  # the Gram matrix and factors
-    refine = k * 8 * (rows + BLOCK) if size == 4 and k > FLOAT64_UP_TO else 0
-    solving = (n + 3 * k) * tile * size + slab + (8 * k * (tile + BLOCK) if refine else 0)
+    solving = (n + 3 * k) * tile * size + slab
     reading = 2 * n * tile * itemsize
     if work == "weights":
         stages.append(held + reading + solving + (2 * 8 + size) * min(step, p) * tile)
     elif work == "fold":
-        stages.append(held + rows * n * (4 * size + itemsize) + slab + refine)
+        stages.append(held + rows * n * (4 * size + itemsize) + slab)
         stages.append(held + rows * n * itemsize + reading + 2 * rows * tile * itemsize)
     else:
-        stages.append(held + rows * (2 * k + n) * size + slab + refine)
+        stages.append(held + rows * (2 * k + n) * size + slab)
         stages.append(held + rows * (k * size + n * (size + itemsize)) + reading + 3 * rows * tile * itemsize)
         if t < rows:
             stages.append(held + rows * k * size + reading + solving)
@@ -183,7 +182,7 @@ def _flops(n, p, t, m, penalties, select) -> float:
     k = min(n, p)
     total = float(n) * p * k + penalties * k**3 / 3 + 2.0 * m * n * t
     if select:
-        total += float(n) * n * min(t, n) * 2 + penalties * 3.0 * k**3
+        total += float(n) * n * t + penalties * 3.0 * k**3
     return total + penalties * 2.0 * k * k * m + 2.0 * m * n * p * (1 if p >= n else penalties)
 
 
