@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from benchmark import ridge
 from benchmark.errors import BenchError
+from benchmark.ridge import _kernel, _plan, _select
 
 
 def made(n, p, t=3, seed=0, m=7):
@@ -92,12 +93,6 @@ def test_dual_equals_primal(n, p, seed, alpha):
     np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-8)
 
 
-def test_primal_keeps_no_responses_and_dual_does():
-    for n, p in [(30, 10), (10, 30)]:
-        x, y, _ = made(n, p)
-        assert (ridge.fit(x, {"y": y}, [1.0]).x is None) == (p < n)
-
-
 def test_one_item_gives_its_target():
     x, y, test = made(1, 6)
     np.testing.assert_allclose(ridge.fit(x, {"y": y}).predict(test)["y"], np.tile(y, (len(test), 1)))
@@ -135,13 +130,20 @@ def test_float32_storage_stays_close_to_float64():
         assert np.linalg.norm(close - exact) <= tolerance * np.linalg.norm(exact)
 
 
-def test_tiles_do_not_change_the_result(monkeypatch):
-    x, y, test = made(20, 50, 30)
-    whole = ridge.fit(x, {"y": y}).predict(test)["y"]
-    tall = ridge.fit(x[:, :9], {"y": y}).predict(test[:, :9])["y"]
-    monkeypatch.setattr(ridge, "TILE", 7)
-    np.testing.assert_allclose(ridge.fit(x, {"y": y}).predict(test)["y"], whole, rtol=1e-10)
-    np.testing.assert_allclose(ridge.fit(x[:, :9], {"y": y}).predict(test[:, :9])["y"], tall, rtol=1e-10)
+@pytest.mark.parametrize("p", [50, 9])
+@pytest.mark.parametrize("t", [30, 3])
+@pytest.mark.parametrize("select", ["leave-out", "gcv"])
+def test_tiles_do_not_change_the_result(monkeypatch, p, t, select):
+    x, y, test = made(20, p, t)
+    whole = ridge.fit(x, {"y": y}, select=select)
+    monkeypatch.setattr(_plan, "STEPS", (7,))
+    monkeypatch.setattr(_kernel, "BLOCK", 6)
+    monkeypatch.setattr(_kernel, "MOMENT_VALUES", 50)
+    monkeypatch.setattr(_select, "BLOCK", 6)
+    tiled = ridge.fit(x, {"y": y}, select=select, tile=7)
+    assert (tiled.plan.tile, tiled.plan.step) == (min(t, 7), 7)
+    np.testing.assert_allclose(tiled.errors["y"], whole.errors["y"], rtol=1e-9)
+    np.testing.assert_allclose(tiled.predict(test)["y"], whole.predict(test)["y"], rtol=1e-10)
 
 
 def test_memory_map_and_one_test_row(tmp_path):
