@@ -83,7 +83,7 @@ def test_the_whole_job_on_real_people(real):
     lines = [line for line in board.splitlines() if line.endswith("|") and "| 2700 | 15 |" in line]
     assert len(lines) == len(mean)
     assert all("transductive scaling" in line for line in lines)
-    assert "18 folds, each with 10 of 180 words held out" in board
+    assert "18 folds, each holding out 10 of 180 words" in board
 
 
 @pytest.mark.slow
