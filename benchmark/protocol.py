@@ -54,9 +54,7 @@ def sentences(track: str, unit: str, records: Sequence[Mapping[str, Any]]) -> st
     if candidates := _candidates(track, records):
         whose = f"held-out {noun} of its fold" if unit == "stimulus" else f"{noun} of the test side"
         text += f" A target is ranked among {candidates:g} candidates: the {whose}."
-    return (
-        f"Protocol: {text} Items are compared with each other within a fold, and a condition where there are several."
-    )
+    return f"Protocol: {text} Items are compared with each other within a fold, and within a condition."
 
 
 def _candidates(track: str, records: Sequence[Mapping[str, Any]]) -> float | None:
