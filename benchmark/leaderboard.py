@@ -23,8 +23,16 @@ _SAME = {
     "split_checksum": "the current split",
     "suite_version": "this suite version",
 }
-# What a row is tagged with whose method names words but gives no vector to compare.
 SCORES_ONLY = "class scores only"
+# What the tags of rows mean, where one of a table has them.
+TAGS = {
+    SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
+    "takes no rank from it",
+    "leaky selection": "the published choice of epochs by the test subject; never ranked",
+    "oracle": "is given the truth; never ranked",
+    "seen stimuli": "stimuli of the test side were also trained on",
+    "transductive scaling": "the recordings came scaled over all rows, those of the test side included",
+}
 INTERVAL = f"{LEVEL:.0%} interval"
 ARROW = {True: "↑", False: "↓", None: ""}
 
@@ -263,10 +271,8 @@ def _section(t: Table) -> list[str]:
     controls = [r for r in t.rows if r.control]
     lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
     lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
-    if any(SCORES_ONLY in row.tags for row in t.rows):
-        text = f"*{SCORES_ONLY}*: the method names words and gives no vector, so the metrics of vectors (–) are not "
-        lines += [text + "defined for it; that takes no rank from it.", ""]
     lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
+    lines += [f"- *{tag}*: {TAGS[tag]}" for tag in sorted({t for row in t.rows for t in row.tags} & set(TAGS))] + [""]
     lines += _by_subject(t, [*methods, *controls])
     lines += literature.section(t.track, t.dataset, t.split)
     lines += _faults(t)

@@ -37,27 +37,24 @@ def sentences(track: str, unit: str, records: Sequence[Mapping[str, Any]]) -> st
     """
     noun = _NOUN.get(track, "items")
     shape = next((r["folds"] for r in records if r.get("folds")), None)
-    parts = {
-        "stimulus": f"held out are {noun}, within each subject",
-        "run": f"held out are runs, within each subject; the {noun} themselves may be seen in training",
-        "subject": f"held out is a subject: trained on others, tested on this one; the {noun} themselves may be seen "
-        "in training",
-    }
-    text = f"Protocol: {parts.get(unit, f'held out: {unit}')}"
-    if shape:
-        n, test, both = shape["n"], shape["test"], shape["test"] + shape["train"]
-        units = {"stimulus": noun, "run": "runs", "subject": "subjects"}.get(unit, unit)
-        if unit == "subject":
-            text += f" ({both} subjects, {both - test} trained on)"
-        elif n == 1:
-            text += f"; one fold, {test} of {both} {units} held out"
-        else:
-            text += f"; {n} folds, each with {test} of {both} {units} held out"
-    text += "."
+    seen = f" The {noun} themselves may be seen in training."
+    if unit == "subject":
+        text = "leave one subject out"
+        if shape:
+            text += f": each subject is tested by a model trained on {shape['train']} others"
+        text += "." + seen
+    else:
+        units = noun if unit == "stimulus" else f"{unit}s"
+        text = f"leave {units} out, within each subject"
+        if shape:
+            n, test, both = shape["n"], shape["test"], shape["test"] + shape["train"]
+            folds = f"{n} folds, each holding" if n > 1 else "one fold, holding"
+            text += f": {folds} out {test} of {both} {units}"
+        text += "." + (seen if unit == "run" else "")
     if candidates := _candidates(track, records):
         whose = f"held-out {noun} of its fold" if unit == "stimulus" else f"{noun} of the test side"
         text += f" A target is ranked among {candidates:g} candidates: the {whose}."
-    return text
+    return f"Protocol: {text} Items are compared with each other within a fold, and within a condition."
 
 
 def _candidates(track: str, records: Sequence[Mapping[str, Any]]) -> float | None:

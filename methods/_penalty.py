@@ -44,20 +44,18 @@ def by_rank_accuracy(train: TrainSet, penalties: Sequence[float], seed: int) -> 
     for words in np.array_split(np.random.default_rng(seed).permutation(len(vectors)), n_folds):
         out = np.isin(train.stimulus, words)
         known, column = np.unique(train.stimulus[out], return_inverse=True)
-        for i, predicted in enumerate(_path(gram, vectors[train.stimulus], out, offered)):
-            scores = similarity(predicted, vectors[known], kind="pearson")
-            total[i] += rank_accuracy(scores, column).sum()
+        predicted = _path(gram, vectors[train.stimulus], out, offered)
+        scores = similarity(predicted.reshape(-1, predicted.shape[-1]), vectors[known], kind="pearson")
+        total += rank_accuracy(scores, np.tile(column, len(offered))).reshape(len(offered), -1).sum(1)
     return float(offered[total.argmax()])
 
 
-def _path(gram: np.ndarray, y: np.ndarray, out: np.ndarray, penalties: np.ndarray):
-    """Yield, for every penalty, the predictions of the left-out rows: one eigendecomposition serves all."""
+def _path(gram: np.ndarray, y: np.ndarray, out: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+    """Predict the left-out rows with every penalty, shape (penalties, rows, d); one eigendecomposition serves all."""
     inside, cross = gram[np.ix_(~out, ~out)], gram[np.ix_(out, ~out)]
-    mean = inside.mean(0)
-    centred = inside - mean - mean[:, None] + mean.mean()
+    mean, centre = inside.mean(0), y[~out].mean(0)
+    values, basis = np.linalg.eigh(inside - mean - mean[:, None] + mean.mean())
     probe = cross - cross.mean(1, keepdims=True) - mean + mean.mean()
-    values, basis = np.linalg.eigh(centred)
-    left, right, centre = probe @ basis, basis.T @ (y[~out] - y[~out].mean(0)), y[~out].mean(0)
-    unit = np.trace(centred) / len(centred) or 1.0
-    for penalty in penalties:
-        yield centre + (left / (np.maximum(values, 0) + penalty * unit)) @ right
+    left, right = probe @ basis, basis.T @ (y[~out] - centre)
+    unit = values.sum() / len(values) or 1.0
+    return (left / (np.maximum(values, 0) + penalties[:, None, None] * unit)) @ right + centre

@@ -98,7 +98,7 @@ def test_class_scores_alone_are_ranked_and_marked():
     assert found["old"].missing == ("rank_median",)
     text = boards.render(boards.tables(items, SUITES))["s/words.md"]
     assert "| 1 | classes | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
-    assert "*class scores only*: the method names words" in text
+    assert "- *class scores only*: the method names words" in text
 
 
 def test_a_metric_undefined_for_some_runs_only_or_the_ranked_one_takes_the_rank():

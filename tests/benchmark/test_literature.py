@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 
 from benchmark import leaderboard as boards
-from benchmark import literature
+from benchmark import literature, protocol
 from metrics.table import METRICS
 from tests.benchmark.test_leaderboard import run
 
@@ -104,11 +104,19 @@ def test_two_protocols_of_one_data_set_are_two_tables_that_say_what_they_are():
     text = boards.render(found)["pereira2018/words.md"]
     first, second = text.split("\n## ")[1:]
     assert "2 tables: each has a data set and a protocol of its own" in text
-    assert "held out is a subject" in first
-    assert "(15 subjects, 14 trained on)" in first
+    assert "leave one subject out" in first
+    assert "each subject is tested by a model trained on 14 others" in first
     assert "ranked among 180 candidates: the words of the test side" in first
-    assert "18 folds, each with 10 of 180 words held out" in second
+    assert "leave words out, within each subject: 18 folds, each holding out 10 of 180 words." in second
     assert "ranked among 10 candidates: the held-out words of its fold" in second
+
+
+def test_a_record_without_folds_and_a_split_of_runs_say_what_is_known():
+    bare = [run("mine", "A")]
+    assert protocol.sentences("words", "subject", bare).startswith("Protocol: leave one subject out. The words")
+    runs = [run("mine", "A", folds={"n": 6, "test": 1, "train": 5})]
+    text = protocol.sentences("embedding", "run", runs)
+    assert "leave runs out, within each subject: 6 folds, each holding out 1 of 6 runs. The stimuli themselves" in text
 
 
 def test_a_folder_run_with_two_splits_gives_two_tables(bench, tiny, tmp_path):
@@ -123,8 +131,8 @@ def test_a_folder_run_with_two_splits_gives_two_tables(bench, tiny, tmp_path):
         assert code == 0, err
     text = (tmp_path / "runs/leaderboards/tiny/words.md").read_text()
     assert "## tiny, split main" in text
-    assert "one fold, 4 of 12 words held out. A target is ranked among 4 candidates" in text
-    assert "4 folds, each with 3 of 12 words held out. A target is ranked among 3 candidates" in text
+    assert "one fold, holding out 4 of 12 words. A target is ranked among 4 candidates" in text
+    assert "4 folds, each holding out 3 of 12 words. A target is ranked among 3 candidates" in text
     rows = json.loads((tmp_path / "runs/leaderboards/tiny/words.json").read_text())["rows"]
     assert sorted((r["split"], r["method"], r["rank"]) for r in rows) == [
         ("main", "mean", None), ("main", "ridge", 1), ("words", "mean", None), ("words", "ridge", 1),
