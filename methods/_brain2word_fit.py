@@ -96,7 +96,7 @@ class Best:
 
 def losses(network: Network, data: Data, names, means: Mapping[str, torch.Tensor] | None = None):
     """Return the named losses, without weights, those of absent heads left out; and the logits or None."""
-    out = network(data.x)
+    out = network(data.x, heads=data.word is not None)
     found = {}
     if out.vector is not None and "vector" in names:
         found["vector"] = mean_distance_loss(out.vector, data.vector, data.label)

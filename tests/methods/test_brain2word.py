@@ -11,6 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmark.api import Responses
 from benchmark.errors import BenchError
+from methods import _brain2word_fit as training
 from methods import _brain2word_net as net
 from methods.brain2word import Brain2WordBase, Brain2WordParams, inner_split
 from tests.methods.made import make_words
@@ -40,7 +41,7 @@ def test_toy_only_the_right_form_of_the_loss_decodes():
         "right": lambda p, t: net.mean_distance_loss(p, t, word),
     }
     top1, own = {}, {}
-    for name, form in forms.items():
+    for name, form in forms.items():  # free predictions, minimised
         predicted = torch.randn(20, 16, generator=generator.manual_seed(1)).requires_grad_()
         optimiser = torch.optim.Adam([predicted], lr=0.05)
         for _ in range(500):
@@ -82,7 +83,7 @@ def test_loss_of_a_batch_of_one_word_has_no_mismatches():
 @pytest.mark.parametrize(("counts", "size"), [([3, 3, 3, 3], 180), ([3, 1, 2], 180), ([2] * 11, 4), ([1, 5], 2)])
 def test_batches_hold_a_word_once_and_every_row_is_used(counts, size):
     word = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
-    batches = net.balanced_batches(word, size, np.random.default_rng(0))
+    batches = training.balanced_batches(word, size, np.random.default_rng(0))
     assert all(len(np.unique(word[rows])) == len(rows) for rows in batches)
     assert all(2 <= len(rows) <= size for rows in batches)
     assert set(np.concatenate(batches)) == set(range(len(word)))
@@ -91,7 +92,7 @@ def test_batches_hold_a_word_once_and_every_row_is_used(counts, size):
 
 def test_network_of_the_paper_has_its_sizes():
     with torch.device("meta"):
-        trunk = net.base_trunk(65_730, Brain2WordParams().hidden)
+        trunk = net.Trunk(65_730, Brain2WordParams().hidden)
     weights = [p.numel() for name, p in trunk.named_parameters() if p.ndim == 2]
     assert weights == [65_730 * 2000, 2000 * 200]
     norms = [m for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm1d)]
@@ -113,22 +114,23 @@ def test_glorot_uniform_and_zero_bias():
     ("heads", "has"), [("combined", (True, True)), ("classification", (False, True)), ("regression", (True, False))]
 )
 def test_heads(heads, has, chained):
-    network = net.Network(torch.nn.Identity(), 5, 3, 4, heads, chained).eval()
-    vector, logits = network(torch.randn(6, 5))
+    network = net.Network(net.Trunk(5, ()), 3, 4, heads, chained).eval()
+    out = network(torch.randn(6, 5))
+    vector, logits = out.vector, out.logits
     assert (vector is not None, logits is not None) == has
     assert vector is None or vector.shape == (6, 3)
     assert logits is None or logits.shape == (6, 4)
     if heads == "combined":
         network.vector.weight.data.zero_()
-        flat = network(torch.randn(6, 5))[1]
+        flat = network(torch.randn(6, 5)).logits
         assert bool((flat == flat[0]).all()) == chained
 
 
 def test_rate_falls_at_epochs_9_19_and_the_best_checkpoint_is_restored():
     x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     index = torch.arange(8)
-    data = net.Data(x, torch.randn(8, 2), index, index)
-    network = net.Network(net.base_trunk(3, (4,), 0.0), 4, 2, 8, "combined", False, 0.0)
+    data = training.Data(x, torch.randn(8, 2), index, index)
+    network = net.Network(net.Trunk(3, (4,), dropout=0.0), 2, 8, "combined", False)
     rates = []
 
     def watch(optimiser, *_):
@@ -137,13 +139,14 @@ def test_rate_falls_at_epochs_9_19_and_the_best_checkpoint_is_restored():
     handle = register_optimizer_step_post_hook(watch)
     try:
         params = Brain2WordParams(epochs=25, patience=100)
-        log = net.fit(network, data, data, params, np.random.default_rng(0))
+        log = training.fit_stages(network, data, data, None, params, np.random.default_rng(0))
     finally:
         handle.remove()
     losses = [row[2] for row in log]
     np.testing.assert_allclose(rates, [1e-3] * 9 + [3e-4] * 10 + [9e-5] * 6, rtol=1e-6)
     with torch.no_grad():
-        assert net.losses(network.eval(), data)["vector"].item() == pytest.approx(min(losses))
+        found, _ = training.losses(network.eval(), data, ("vector",))
+    assert found["vector"].item() == pytest.approx(min(losses))
 
 
 def test_early_stopping_waits_for_patience(tmp_path):
@@ -163,7 +166,8 @@ def test_it_decodes_an_unseen_subject(preset, tmp_path):
     if preset == "regression":
         assert p.class_scores is None
     else:
-        np.testing.assert_allclose(p.class_scores.sum(1), 1, rtol=1e-5)
+        probability = p.intermediates.get("class_probability", p.class_scores)
+        np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-5)
         assert (p.class_ids[p.class_scores.argmax(1)] == train.stimuli.words[word]).mean() > 0.25
     assert ("expected_vector" in p.intermediates) == (preset == "classification")
     if preset == "classification":
@@ -204,8 +208,3 @@ def test_leave_words_out_gives_vectors_only_and_refuses_classes_alone(tmp_path):
     assert p.embeddings["glove"].shape == (60, 12)
     with pytest.raises(BenchError, match="cannot name words"):
         fitted(train, tmp_path, "classification")
-
-
-def test_unknown_heads_are_refused(words, tmp_path):
-    with pytest.raises(BenchError, match="'both'"):
-        fitted(words[0], tmp_path, heads="both")
