@@ -203,4 +203,5 @@ def folder_track(name: str, options: Mapping[str, str], stimuli: Mapping) -> Tra
 
 def rankable(name: str) -> tuple[str, ...]:
     """Return the metrics that rows of a folder dataset's track may be ranked by."""
-    return tuple(m for m in folder_track(name, {"space": ""}, {}).metrics if m not in ("collapse", "hubness"))  # which has no direction
+    without_direction = ("collapse", "hubness")
+    return tuple(m for m in folder_track(name, {"space": ""}, {}).metrics if m not in without_direction)

@@ -8,9 +8,12 @@ import numpy as np
 
 from benchmark import ridge
 from benchmark.api import Predictions, Reconstructor
+from benchmark.errors import BenchError
 from methods._torch import write_log
 
 FEATURES = ("vdvae", "image_tokens", "text_tokens")
+# Hidden units, rate and weight decay of the regressions that are trained in batches.
+NETWORKS = {"mlp": (64, 1e-3, 1e-2), "sgd": (0, 1e-3, 0.1)}
 PENALTIES = dict(zip(FEATURES, (50_000.0, 60_000.0, 100_000.0), strict=True))  # the paper's, of z-scored voxels
 
 
@@ -86,6 +89,13 @@ class BrainDiffuser(Reconstructor):
     def tags(self):
         return ("transductive",) if self.params.renormalise == "test-set" else ()
 
+    def __init__(self, params=None):
+        super().__init__(params)
+        known = {"regression": ("ridge", *NETWORKS), "renormalise": ("out-of-fold", "none", "test-set")}
+        for name, values in known.items():
+            if (value := getattr(self.params, name)) not in values:
+                raise BenchError(f"brain-diffuser: {name} must be one of {', '.join(values)}, got {value!r}.")
+
     def supports(self, dataset):
         if "reconstruction" not in dataset.tracks or not dataset.has_images:
             return f"{dataset.name} has no pictures to reconstruct"
@@ -107,33 +117,37 @@ class BrainDiffuser(Reconstructor):
 
     def train(self, train, *, seed, device, workdir):
         p = self.params
-        self.seed, self.models = seed, train.models
+        self.seed, self.models, self.device = seed, train.models, device
         tables = self.stimulus_features(train.stimuli, train.models)
         self.shapes = {name: table.shape[1:] for name, table in tables.items()}
-        targets = {k: np.asarray(v, np.float32).reshape(len(v), -1)[train.stimulus] for k, v in tables.items()}
+        targets = {name: _rows(table, train.stimulus) for name, table in tables.items()}
         fit, held = train.holdout(0.1, seed)
-        self.columns = self._columns(train, targets, fit, held, seed, device)
+        self.columns = self._columns(train, targets, fit, held, seed)
         x = train.fmri.data[:, self.columns]
         if p.regression == "ridge":
-            self.model = self._ridge(x, targets, train.stimulus, device)
-        else:
-            from methods._regression import Network
+            self.model = self._ridge(x, targets, train.stimulus)
+            self.wanted, self.own = {}, {}
+            for name in targets if p.renormalise != "none" else ():
+                unseen = self.model.out_of_fold(name, groups=train.stimulus, seed=seed)
+                self.wanted[name] = unseen.target_mean, unseen.target_std
+                self.own[name] = unseen.mean, unseen.std
+            return
+        from methods._regression import Network
 
-            options = {"mlp": (64, 1e-3, 1e-2), "sgd": (0, 1e-3, 0.1)}[p.regression]
-            self.model = Network(*options, p.epochs, p.patience, batch=64)
-            write_log(workdir, self.model.fit(x, targets, fit, held, seed, device))
-        self.wanted = {k: (y.mean(0), y.std(0)) for k, y in targets.items()}
-        self.own = None
-        if p.renormalise == "out-of-fold":
-            unseen = self._out_of_fold(x, targets, train.stimulus, held, seed, device)
-            self.own = {name: (y.mean(0), y.std(0)) for name, y in unseen.items()}
+        targets = {name: np.asarray(y, np.float32).reshape(len(y), -1) for name, y in targets.items()}
+        self.model = Network(*NETWORKS[p.regression], p.epochs, p.patience, batch=64)
+        write_log(workdir, self.model.fit(x, targets, fit, held, seed, device))
+        self.wanted = {k: _moments(y, self.shapes[k]) for k, y in targets.items()}
+        self.own = {k: _moments(y, self.shapes[k]) for k, y in self.model.predict(x[held]).items()}
 
     def predict_features(self, fmri):
+        mode = self.params.renormalise
         raw = self.model.predict(fmri.data[:, self.columns])
-        own = self.own or {name: (y.mean(0), y.std(0)) for name, y in raw.items()}
-        if self.params.renormalise != "none":
-            raw = {name: _renormalised(y, own[name], self.wanted[name]) for name, y in raw.items()}
-        return {name: y.reshape(len(y), *self.shapes[name]) for name, y in raw.items()}
+        raw = {name: np.asarray(y).reshape(len(y), *self.shapes[name]) for name, y in raw.items()}
+        if mode == "none":
+            return raw
+        own = self.own if mode == "out-of-fold" else {name: (y.mean(0), y.std(0)) for name, y in raw.items()}
+        return {name: _renormalised(y, own[name], self.wanted[name]) for name, y in raw.items()}
 
     def generate(self, features, seeds, models):
         p, versatile = self.params, models.load("versatile")
@@ -146,27 +160,15 @@ class BrainDiffuser(Reconstructor):
         )
         return Predictions(images=pictures, intermediates={"stage 1": low})
 
-    def _ridge(self, x, targets, groups, device):
+    def _ridge(self, x, targets, groups):
         p = self.params
         if p.choose_penalty:
-            return ridge.fit(x, targets, groups=groups, device=device)
-        raise NotImplementedError
+            return ridge.fit(x, targets, groups=groups, device=self.device)
+        penalties = {name: p.penalty or PENALTIES[name] for name in targets}
+        return ridge.fit(x, targets, penalties, groups=groups, relative=False, device=self.device)
 
-    def _out_of_fold(self, x, targets, stimulus, held, seed, device):
-        """Predict training rows by models that were not fitted on their stimuli."""
-        if self.params.regression != "ridge":
-            return self.model.predict(x[held])
-        fold = np.random.default_rng(seed).permutation(stimulus.max() + 1)[stimulus] % 5
-        found = {name: np.empty_like(y) for name, y in targets.items()}
-        for number in range(5):
-            rest, left = fold != number, fold == number
-            chosen = {name: [penalty] for name, penalty in self.model.penalties.items()}
-            for name, y in targets.items():
-                model = ridge.fit(x[rest], {name: y[rest]}, chosen[name], relative=self.params.choose_penalty)
-                found[name][left] = model.predict(x[left])[name]
-        return found
-
-    def _columns(self, train, targets, fit, held, seed, device):
+    def _columns(self, train, targets, fit, held, seed):
+        """Return the voxels to use: all, or of three random draws the one that predicts held-out latents best."""
         n = train.fmri.data.shape[1]
         if self.params.voxels >= 1:
             return slice(None)
@@ -175,11 +177,20 @@ class BrainDiffuser(Reconstructor):
         for _ in range(3):
             columns = np.sort(rng.choice(n, max(1, round(n * self.params.voxels)), replace=False))
             x = train.fmri.data[:, columns]
-            model = self._ridge(x[fit], {"vdvae": targets["vdvae"][fit]}, train.stimulus[fit], device)
+            model = self._ridge(x[fit], {"vdvae": targets["vdvae"][fit]}, train.stimulus[fit])
             error = np.square(model.predict(x[held])["vdvae"] - targets["vdvae"][held]).mean()
             if error < best:
                 best, chosen = error, columns
         return chosen
+
+
+def _rows(table, stimulus):
+    """Return the table's row of every response; the table itself, which may be mapped, where they are in its order."""
+    return table if np.array_equal(stimulus, np.arange(len(table))) else np.asarray(table[stimulus], np.float32)
+
+
+def _moments(y, shape):
+    return y.mean(0).reshape(shape), y.std(0).reshape(shape)
 
 
 def _renormalised(y, own, wanted):
@@ -187,4 +198,4 @@ def _renormalised(y, own, wanted):
     (mean, std), (to_mean, to_std) = own, wanted
     varies = std > 1e-6 * to_std
     factor = np.where(varies, to_std / np.where(varies, std, 1), 0).astype(np.float32)
-    return (y - mean) * factor + to_mean
+    return np.asarray((y - mean) * factor + to_mean, np.float32)
