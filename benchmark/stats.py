@@ -196,9 +196,9 @@ def paired_test(
     if a.shape != b.shape or not len(a):
         raise BenchError("paired test: expected the same items, at least one, for both methods")
     d, n = a - b, len(a)
-    effect = float(d.mean() / d.std(ddof=1)) if n > 1 and d.std(ddof=1) > 1e-12 * np.abs(d).max() else None
     if kind == "pairs" and n > 2:
         d = stretched(d)
+    effect = float(d.mean() / d.std(ddof=1)) if n > 1 and d.std(ddof=1) > 1e-12 * np.abs(d).max() else None
     p = sign_flip(d[None], draws, seed)[0]
     return Difference(float((a - b).mean()), _difference_interval(d, level), float(p), effect, n)
 
