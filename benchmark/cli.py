@@ -186,6 +186,30 @@ def leaderboard(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--metric", help="Only this metric.")
+@click.option("--track", help="Only this track.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the comparison as JSON.",
+)
+@_store
+def compare(**options: Any) -> None:
+    """Compare methods A and B of a store: METHOD[:PRESET], or the id of a run.
+
+    Prints the difference A - B with interval, p-value and effect size, over test items and, from three subjects on,
+    over subjects, and the items where the two differ most.
+    """
+    from benchmark.commands import compare as command
+
+    command(**options)
+
+
 @cli.group()
 def data() -> None:
     """Check datasets, look at them, and import files of others."""

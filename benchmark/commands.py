@@ -20,7 +20,7 @@ from benchmark.data.files import write_atomic
 from benchmark.data.locate import FOLDER_HEADER, FOLDER_TARGET, cache_dir, candidates, data_dir, find, load
 from benchmark.errors import BenchError
 from benchmark.registry import Registry, resolve
-from benchmark.store import FAILED, Store
+from benchmark.store import FAILED, Store, write_json
 from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
 
 BOARDS_IN_STORE = "leaderboards"
@@ -125,6 +125,19 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
     render.write(folder, render.render(render.tables(items, _suites(registry))))
     out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def compare(*, a: str, b: str, metric: str | None, track: str | None, json_file: Path | None, store: Path) -> None:
+    """Carry out ``bench compare``."""
+    from benchmark.compare import compare as places_of
+    from benchmark.compare import show
+
+    places = places_of(store, a, b, metric, track)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
+    for place in places:
+        show(out, place, metric)
+    if json_file:
+        write_json(json_file, [place.plain() for place in places])
 
 
 def data_check(folder: Path | None, plugins: Sequence[Path], data: str | None) -> int:
