@@ -84,7 +84,7 @@ def run(
     out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     show_tables(out, [t for t in tables if (t.suite, t.dataset, t.split) in tables_here])
     folder = shelf.root / BOARDS_IN_STORE
-    boards.write(folder, boards.render(tables))
+    boards.write(folder, boards.render(tables), boards.pictures(tables), shelf.root)
     failed = sum(i["status"] in FAILED for i in items)
     counts = f"{len(items)} runs, {watch.kept} kept from before, {failed} failed"
     out.print(f"{counts}, {time.perf_counter() - began:.1f} s", highlight=False)
@@ -102,8 +102,9 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
         if not (boards / "records").is_dir():
             raise BenchError(f"--boards {boards}: holds no records, expected the folder of published boards")
         items = records.read(boards / "records")
-        files = render.render(render.tables(items, _suites(registry)))
-        wrong = render.stale(boards, files)
+        found = render.tables(items, _suites(registry))
+        files = render.render(found)
+        wrong = render.stale(boards, files, render.pictures(found))
         for name in wrong:
             out.print(f"{boards / name}: differs from what its records give; bench leaderboard --publish renders it")
         _say_older(registry, items, out)
@@ -122,7 +123,8 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
         records.write(boards / "records", items)
         items = records.read(boards / "records")
     folder = boards if publish else store / BOARDS_IN_STORE
-    render.write(folder, render.render(render.tables(items, _suites(registry))))
+    found = render.tables(items, _suites(registry))
+    render.write(folder, render.render(found), render.pictures(found), store)
     out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
     return 0
 

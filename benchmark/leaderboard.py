@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmark import literature, protocol
+from benchmark import ladder_board, literature, protocol
 from benchmark.data.files import write_atomic
+from benchmark.figures import RECONSTRUCTED
 from benchmark.records import flat
 from benchmark.stats import LEVEL, MIN_SUBJECTS, subject_interval
 from benchmark.suites import Suite
@@ -207,17 +208,72 @@ def render(found: Sequence[Table]) -> dict[str, str]:
     return files
 
 
-def write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write rendered files below a folder."""
+def write(
+    folder: Path, files: Mapping[str, str], pictures: Mapping[str, str] | None = None, store: Path = Path()
+) -> None:
+    """Write rendered files below a folder, and copy the pictures they show from the store, where it has them."""
     for name, text in files.items():
         write_atomic(folder / name, text.encode())
+    for name, source in (pictures or {}).items():
+        if (store / source).is_file():
+            write_atomic(folder / name, (store / source).read_bytes())
 
 
-def stale(folder: Path, files: Mapping[str, str]) -> list[str]:
+def pictures(found: Sequence[Table]) -> dict[str, str]:
+    """Return the pictures that boards show, path below the boards by path below the store: of one run a method."""
+    return {
+        f"{t.suite}/{_picture(t, row, name)}": "/".join((*(run[k] for k in _RUN), name))
+        for t in found
+        for row, run in _pictured(t)
+        for name in run["figures"]
+    }
+
+
+_RUN = ("suite", "dataset", "method", "run_id")
+
+
+def _pictured(t: Table) -> list[tuple[Row, Record]]:
+    """Return the run of every method that stands for it: the first subject's with the first seed."""
+    chosen = []
+    for row in t.rows:
+        runs = [r for r in row.records if r["status"] == "ok" and r.get("figures")]
+        if runs and not row.control:
+            chosen.append((row, min(runs, key=lambda r: (r["subject"], r["seed"]))))
+    return chosen
+
+
+def _picture(t: Table, row: Row, name: str) -> str:
+    profile = "" if row.profile == "mini" else f"-{row.profile}"
+    return f"pictures/{t.dataset}/{t.split}/{row.label.replace(':', '-')}{profile}-{name}"
+
+
+def _gallery(t: Table) -> list[str]:
+    """Return the section of pictures; reconstructions are shown, the others are linked."""
+    shown = _pictured(t)
+    if not shown:
+        return []
+    lines = [
+        "### Pictures",
+        "",
+        "Of one run a method: the first subject with the first seed; test items fixed by id.",
+        "",
+    ]
+    for row, run in shown:
+        links = ", ".join(f"[{name.removesuffix('.png')}]({_picture(t, row, name)})" for name in run["figures"])
+        lines += [f"- {row.label}, {run['subject']} seed {run['seed']}: {links}"]
+    if t.track == "reconstruction":
+        for row, run in shown:
+            if RECONSTRUCTED in run["figures"]:
+                lines += ["", f"**{row.label}**", "", f"![{row.label}]({_picture(t, row, RECONSTRUCTED)})"]
+    return [*lines, ""]
+
+
+def stale(folder: Path, files: Mapping[str, str], pictures: Iterable[str] = ()) -> list[str]:
     """Return the files below a folder that differ from the rendered ones, are missing, or should not be there."""
+    missing = [name for name in pictures if not (folder / name).is_file()]
     wrong = [n for n, text in files.items() if not (folder / n).is_file() or (folder / n).read_bytes() != text.encode()]
     there = {str(p.relative_to(folder)) for pattern in ("*/*.md", "*/*.json") for p in folder.glob(pattern)}
-    return sorted({*wrong, *(n for n in there if n not in files and not n.startswith("records/"))})
+    return sorted({*wrong, *missing, *(n for n in there if n not in files and not n.startswith("records/"))})
 
 
 def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
@@ -274,6 +330,9 @@ def _section(t: Table) -> list[str]:
     lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
     lines += [f"- *{tag}*: {TAGS[tag]}" for tag in sorted({t for row in t.rows for t in row.tags} & set(TAGS))] + [""]
     lines += _by_subject(t, [*methods, *controls])
+    if t.track == "reconstruction":
+        lines += ladder_board.section(t.ranked, [(row.label, row.records) for row in methods])
+    lines += _gallery(t)
     lines += literature.section(t.track, t.dataset, t.split)
     lines += _faults(t)
     lines += [

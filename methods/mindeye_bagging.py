@@ -132,7 +132,7 @@ class MindEyeBagging(Reconstructor):
     def predict(self, fmri):
         made = super().predict(fmri)
         n = len(fmri)
-        more = {"latents 1@mean latent": np.broadcast_to(self.mean_latent, (n, *self.mean_latent.shape))}
+        more = {"latents 1@mean": np.broadcast_to(self.mean_latent, (n, *self.mean_latent.shape))}
         for number, member in enumerate(self.members, 1):
             for epoch, state in member["snapshots"].items():
                 more[f"latents {number}@epoch {epoch}"] = self._latents(member, fmri.data, state)
