@@ -25,7 +25,7 @@ class CosineMLPParams:
     centred : bool
         Learn the target minus the training mean; the mean is added back to the predictions.
     allow_degenerate : bool
-        Train even where every training target is the same vector.
+        Train even where every training target is the same vector; the row is tagged and never ranked.
     """
 
     components: int = 50
@@ -51,12 +51,20 @@ class CosineMLP(Method):
     name = "cosine-mlp"
     tracks = frozenset({"words", "embedding"})
     Params = CosineMLPParams
-    presets = {"contrastive": {"loss": "infonce"}, "centred": {"centred": True}}
+    presets = {
+        "contrastive": {"loss": "infonce"},
+        "centred": {"centred": True},
+        "allow-degenerate": {"allow_degenerate": True},
+    }
     paper = "unpublished; only a training loss was reported"
     licence = "MIT"
     resources = {"gpus": 0, "memory_gb": 1, "minutes": 1}
 
     supports = staticmethod(needs_vectors)
+
+    @property
+    def tags(self):
+        return ("degenerate",) if self.params.allow_degenerate else ()
 
     def train(self, train, *, seed, device, workdir):
         import torch

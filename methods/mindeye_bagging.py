@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.api import Predictions, Reconstructor
+from benchmark.api import Predictions, Reconstructor, item_seeds
 from benchmark.errors import BenchError
 from methods._torch import seeded, write_curves
 
@@ -136,25 +136,32 @@ class MindEyeBagging(Reconstructor):
         for number, member in enumerate(self.members, 1):
             for epoch, state in member["snapshots"].items():
                 more[f"latents {number}@epoch {epoch}"] = self._latents(member, fmri.data, state)
-        best = int(np.argmin([m["validation"] for m in self.members]))
-        pictures = made.intermediates
-        rng = np.random.default_rng(self.seed)
-        pick = rng.integers(len(self.members), size=n)
-        stack = np.stack([pictures[f"member {k}"] for k in range(1, len(self.members) + 1)])
-        more["best member by validation"] = stack[best]
-        more["random pick"] = stack[pick, np.arange(n)]
-        seeds = [int(s) for s in np.random.SeedSequence([self.seed, 1]).generate_state(n)]
-        average = np.mean([made.features[f"latents {k}"] for k in range(1, len(self.members) + 1)], axis=0)
-        more["mean of latents"] = self._guided(average, seeds, self.models)[1]
+        notes = dict(made.notes)
+        if len(self.members) > 1:
+            chosen = int(np.argmin([m["validation"] for m in self.members]))
+            notes["best member by validation"] = chosen + 1
+            more |= self._alternatives(made, chosen)
         low = self.models.load("kl").decode(self.mean_latent[None])
         more["mean latent"] = np.repeat(low, n, axis=0)
         return Predictions(
             images=made.images,
             captions=made.captions,
-            intermediates={**pictures, **more},
+            intermediates={**made.intermediates, **more},
             features=made.features,
-            notes={**made.notes, "best member by validation": best + 1},
+            notes=notes,
         )
+
+    def _alternatives(self, made, chosen):
+        """Return what could have been taken instead of the vote."""
+        names, n = [f"member {k}" for k in range(1, len(self.members) + 1)], len(made.images)
+        stack = np.stack([made.intermediates[name] for name in names])
+        pick = np.random.default_rng(self.seed).integers(len(names), size=n)
+        average = np.mean(list(made.features.values()), axis=0)
+        return {
+            "best member by validation": stack[chosen],
+            "random pick": stack[pick, np.arange(n)],
+            "mean of latents": self._guided(average, item_seeds(self.seed, n), self.models)[1],
+        }
 
     def predict_features(self, fmri):
         return {f"latents {k}": self._latents(m, fmri.data) for k, m in enumerate(self.members, 1)}
