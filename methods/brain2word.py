@@ -169,9 +169,7 @@ class Brain2Word(Method):
         seen = np.isin(train.stimulus[held], train.stimulus[fit]).all()
         if self.params.heads == "classification" and not (self.closed and seen):
             raise BenchError(f"{self.name}: a classification-only head cannot name words it was not trained on.")
-        self._fit(
-            train, fit, lambda: self._data(self._scaled(train.fmri.data[held]), train.stimulus[held]), seed, workdir
-        )
+        self._fit(train, fit, (train.fmri.data[held], train.stimulus[held]), seed, workdir)
 
     def predict(self, fmri, truth=None):
         """Predict; ``truth`` is given with the published selection only, which stops the training by it."""

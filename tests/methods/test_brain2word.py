@@ -44,7 +44,7 @@ def test_toy_only_the_right_form_of_the_loss_decodes():
     for name, form in forms.items():  # free predictions, minimised
         predicted = torch.randn(20, 16, generator=generator.manual_seed(1)).requires_grad_()
         optimiser = torch.optim.Adam([predicted], lr=0.05)
-        for _ in range(500):
+        for _ in range(200):
             optimiser.zero_grad()
             form(predicted, target).backward()
             optimiser.step()
