@@ -95,9 +95,9 @@ def board_statistics(
     means = {m: subject_values(runs[m], kind) for m in methods}
     value = {m: float(np.mean(list(means[m].values()))) for m in methods}
     chosen = [m for m in methods if ranked is None or m in ranked]
+    if kind:
+        _same_items(runs)
     units = {m: _arrays(runs[m], kind) for m in methods} if kind else {}
-    if any(units[m][0] != units[methods[0]][0] for m in units):
-        raise BenchError("scores for statistics: methods differ in their items, expected the same in all")
     by_items: dict[str, int] = {}
     by_subjects: dict[str, int] = {}
     if kind and chosen:
@@ -129,10 +129,8 @@ def compare_items(a: Scores, b: Scores, kind: str, level: float = LEVEL, seed: i
     BenchError
         The two differ in their items.
     """
-    (names, left), (others, right) = _arrays(a, kind), _arrays(b, kind)
-    if names != others:
-        odd = sorted(set(names) ^ set(others))
-        raise BenchError(f"scores to compare differ in {len(odd)} items, the first is {odd[0]!r}; expected the same")
+    _same_items({"A": a, "B": b})
+    (_, left), (_, right) = _arrays(a, kind), _arrays(b, kind)
     if kind == "median":
         return bootstrap.median_test(left, right, level, seed=seed)
     return stats.paired_test(left, right, kind, level, seed=seed)
@@ -217,6 +215,21 @@ def _arrays(scores: Scores, kind: str) -> tuple[list[str], np.ndarray]:
         raise BenchError("medians over items: expected the same items in every subject and seed")
     cells = [[np.atleast_1d(scores[key][u]) for u in units] for key in sorted(scores)]
     return units, np.moveaxis(np.array(cells, np.float64), 0, 2)
+
+
+def _same_items(runs: Mapping[str, Scores]) -> None:
+    """Refuse methods or seeds of which one has other items, or another number of rows of one, in a subject."""
+    first: dict[str, tuple[str, dict[str, int]]] = {}
+    for method, scores in runs.items():
+        for (subject, seed), items in sorted(scores.items()):
+            sizes = {name: np.size(value) for name, value in items.items()}
+            reference, expected = first.setdefault(subject, (f"{method} seed {seed}", sizes))
+            if sizes != expected:
+                odd = sorted(n for n in {*sizes, *expected} if sizes.get(n) != expected.get(n))
+                raise BenchError(
+                    f"{subject}: {reference} and {method} seed {seed} differ in {len(odd)} items, the first is "
+                    f"{odd[0]!r}; expected the same"
+                )
 
 
 def _interval(values: np.ndarray, level: float, kind: str, bounds: Interval | None, seed: int) -> Interval | None:
