@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import io
 import json
@@ -18,6 +19,7 @@ import numpy as np
 from scipy.io import savemat
 
 SHAPE = (7, 6, 5)
+REAL_SHAPE, REAL_VOXELS = (81, 104, 83), 15724  # subj01
 BETAS = "nsddata_betas/ppdata/{}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 ROI = "nsddata/ppdata/{}/func1pt8mm/roi"
 BRICK = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
@@ -30,6 +32,7 @@ def make_nsd(
     n_sessions: int = 2,
     form: str = ".nii.gz",
     shape: tuple[int, int, int] = SHAPE,
+    n_voxels: int | None = None,
     n_shared: int = 10,
     n_unshared: int = 50,
     side: int = 16,
@@ -57,7 +60,7 @@ def make_nsd(
     _pictures(root / BRICK, used, colours, side, rng)
     _captions(root, captions, used)
     for number, subject in zip(numbers, subjects, strict=True):
-        _volumes(root, subject, shape, rng)
+        _volumes(root, subject, shape, n_voxels, rng)
         weights = rng.standard_normal((3, int(np.prod(shape))))
         for session in range(n_sessions):
             seen = images[number, order[session * 750 : (session + 1) * 750]]
@@ -79,8 +82,33 @@ def write_session(root: Path, subject: str, session: int, betas: np.ndarray, for
     return path
 
 
-def _volumes(root: Path, subject: str, shape: tuple[int, int, int], rng: np.random.Generator) -> None:
+def write_real_size(root: Path, subject: str, session: int) -> Path:
+    """Write a gzipped session of real size: 750 trials of 81 x 104 x 83 int16, zero outside a brain of two fifths.
+
+    Twenty-five trials are compressed once and repeated, a gzip file of several members, so that it is made fast.
+    """
+    rng = np.random.default_rng(session)
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((*REAL_SHAPE, 750))
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    volumes = np.zeros((25, int(np.prod(REAL_SHAPE))), np.int16)
+    brain = slice(0, volumes.shape[1] * 2 // 5)
+    volumes[:, brain] = 400 * rng.standard_normal(volumes[:, brain].shape, np.float32)
+    path = root / BETAS.format(subject) / f"betas_session{session:02d}.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(gzip.compress(header.binaryblock + bytes(4)))
+        member = gzip.compress(volumes.tobytes(), 1)
+        for _ in range(30):
+            file.write(member)
+    return path
+
+
+def _volumes(root: Path, subject: str, shape: tuple[int, int, int], n_voxels: int | None, rng) -> None:
     general = rng.choice([-1, 0, 1], size=shape, p=[0.3, 0.3, 0.4])
+    if n_voxels is not None:  # together, as a cortex is
+        general = np.where(np.arange(general.size).reshape(shape, order="F") < n_voxels, 1, -1)
     codes = {"prf-visualrois": 7, "floc-faces": 5, "floc-bodies": 3, "floc-places": 3, "floc-words": 5, "streams": 7}
     volumes = {"nsdgeneral": general} | {name: rng.integers(-1, n + 1, shape) for name, n in codes.items()}
     for name, volume in volumes.items():
