@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmark import leaderboard as boards
 from benchmark import records
+from benchmark.board_pictures import pictures
 from benchmark.data.files import write_atomic
 from benchmark.data.locate import FOLDER_HEADER, FOLDER_TARGET, cache_dir, candidates, data_dir, find, load
 from benchmark.errors import BenchError
@@ -84,7 +85,7 @@ def run(
     out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     show_tables(out, [t for t in tables if (t.suite, t.dataset, t.split) in tables_here])
     folder = shelf.root / BOARDS_IN_STORE
-    boards.write(folder, boards.render(tables), boards.pictures(tables), shelf.root)
+    boards.write(folder, boards.render(tables), pictures(tables), shelf.root)
     failed = sum(i["status"] in FAILED for i in items)
     counts = f"{len(items)} runs, {watch.kept} kept from before, {failed} failed"
     out.print(f"{counts}, {time.perf_counter() - began:.1f} s", highlight=False)
@@ -104,7 +105,7 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
         items = records.read(boards / "records")
         found = render.tables(items, _suites(registry))
         files = render.render(found)
-        wrong = render.stale(boards, files, render.pictures(found))
+        wrong = render.stale(boards, files, pictures(found))
         for name in wrong:
             out.print(f"{boards / name}: differs from what its records give; bench leaderboard --publish renders it")
         _say_older(registry, items, out)
@@ -124,7 +125,7 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
         items = records.read(boards / "records")
     folder = boards if publish else store / BOARDS_IN_STORE
     found = render.tables(items, _suites(registry))
-    render.write(folder, render.render(found), render.pictures(found), store)
+    render.write(folder, render.render(found), pictures(found), store)
     out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
     return 0
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmark import ladder_board, literature, protocol
+from benchmark import board_numbers, board_pictures, ladder_board, literature, protocol
 from benchmark.data.files import write_atomic
-from benchmark.figures import RECONSTRUCTED
 from benchmark.records import flat
 from benchmark.stats import LEVEL, MIN_SUBJECTS, subject_interval
 from benchmark.suites import Suite
@@ -51,6 +50,10 @@ class Row:
         What a rank would need and is not there.
     undefined : tuple of str
         Metrics that its kind of prediction has no value for; that takes no rank, but for the ranked one.
+    rank : int or None
+        Of the tier: methods that cannot be told apart from its leader share it.
+    interval : (low, high) or None
+        Of the ranked metric, over test items within these subjects.
     """
 
     method: str
@@ -63,6 +66,7 @@ class Row:
     missing: tuple[str, ...]
     undefined: tuple[str, ...] = ()
     rank: int | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:
@@ -117,7 +121,7 @@ def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
     rows = [_row(key, runs, track, *needed, versions, current) for key, runs in grouped.items()]
     directions = {c: row.metrics[c]["higher_is_better"] for c in columns for row in rows if c in row.metrics}
     version = max(m["suite_version"] or "" for m in members)
-    rows = _ranked(rows, ranked, directions.get(ranked, True))
+    rows = _ranked(rows, track, ranked, directions.get(ranked, True))
     return Table(name, version, track, dataset, split, ranked, columns, subjects, seeds, tuple(rows), directions)
 
 
@@ -183,7 +187,11 @@ def _mean(found: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _ranked(rows: Iterable[Row], ranked: str, higher: bool | None) -> list[Row]:
+def _ranked(rows: Iterable[Row], track: str, ranked: str, higher: bool | None) -> list[Row]:
+    """Return rows in order, with their intervals and the rank of their tier.
+
+    Where a row's record has no item values (records of an older version), ranks are those of the plain order.
+    """
     sign = -1 if higher is not False else 1
 
     def value(row: Row) -> float:
@@ -193,7 +201,12 @@ def _ranked(rows: Iterable[Row], ranked: str, higher: bool | None) -> list[Row]:
     eligible = [r for r in ordered if not (r.control or r.missing or set(r.tags) & set(UNRANKED_TAGS))]
     values = [round(value(r), 12) for r in eligible]
     ranks = {id(row): values.index(v) + 1 for row, v in zip(eligible, values, strict=True)}
-    return [Row(**(vars(row) | {"rank": ranks.get(id(row))})) for row in ordered]
+    found = board_numbers.statistics(ordered, track, ranked, higher is not False, eligible)
+    tiers = {id(r): found[id(r)].tier for r in eligible if id(r) in found}
+    if len(tiers) == len(eligible):
+        ranks = tiers
+    intervals = {key: s.items for key, s in found.items()}
+    return [replace(row, rank=ranks.get(id(row)), interval=intervals.get(id(row))) for row in ordered]
 
 
 def render(found: Sequence[Table]) -> dict[str, str]:
@@ -217,55 +230,6 @@ def write(
     for name, source in (pictures or {}).items():
         if (store / source).is_file():
             write_atomic(folder / name, (store / source).read_bytes())
-
-
-def pictures(found: Sequence[Table]) -> dict[str, str]:
-    """Return the pictures that boards show, path below the boards by path below the store: of one run a method."""
-    return {
-        f"{t.suite}/{_picture(t, row, name)}": "/".join((*(run[k] for k in _RUN), name))
-        for t in found
-        for row, run in _pictured(t)
-        for name in run["figures"]
-    }
-
-
-_RUN = ("suite", "dataset", "method", "run_id")
-
-
-def _pictured(t: Table) -> list[tuple[Row, Record]]:
-    """Return the run of every method that stands for it: the first subject's with the first seed."""
-    chosen = []
-    for row in t.rows:
-        runs = [r for r in row.records if r["status"] == "ok" and r.get("figures")]
-        if runs and not row.control:
-            chosen.append((row, min(runs, key=lambda r: (r["subject"], r["seed"]))))
-    return chosen
-
-
-def _picture(t: Table, row: Row, name: str) -> str:
-    profile = "" if row.profile == "mini" else f"-{row.profile}"
-    return f"pictures/{t.dataset}/{t.split}/{row.label.replace(':', '-')}{profile}-{name}"
-
-
-def _gallery(t: Table) -> list[str]:
-    """Return the section of pictures; reconstructions are shown, the others are linked."""
-    shown = _pictured(t)
-    if not shown:
-        return []
-    lines = [
-        "### Pictures",
-        "",
-        "Of one run a method: the first subject with the first seed; test items fixed by id.",
-        "",
-    ]
-    for row, run in shown:
-        links = ", ".join(f"[{name.removesuffix('.png')}]({_picture(t, row, name)})" for name in run["figures"])
-        lines += [f"- {row.label}, {run['subject']} seed {run['seed']}: {links}"]
-    if t.track == "reconstruction":
-        for row, run in shown:
-            if RECONSTRUCTED in run["figures"]:
-                lines += ["", f"**{row.label}**", "", f"![{row.label}]({_picture(t, row, RECONSTRUCTED)})"]
-    return [*lines, ""]
 
 
 def stale(folder: Path, files: Mapping[str, str], pictures: Iterable[str] = ()) -> list[str]:
@@ -318,7 +282,7 @@ def _section(t: Table) -> list[str]:
         f"Ranked by **{t.ranked}** {ARROW[t.directions.get(t.ranked)]}. {items} test items of {len(t.subjects)} "
         f"subject{'s' * (len(t.subjects) > 1)} ({', '.join(t.subjects)}), seed{'s' * (len(t.seeds) > 1)} "
         f"{', '.join(map(str, t.seeds))}. Values are means over subjects of means over seeds. "
-        f"A row is ranked when every subject, seed and metric is there.",
+        f"A row is ranked when every subject, seed and metric is there. {_interval_text(t)}",
         "",
         protocol.sentences(t.track, record["split_unit"], [r for row in t.rows for r in row.records]),
         "",
@@ -329,10 +293,11 @@ def _section(t: Table) -> list[str]:
     lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
     lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
     lines += [f"- *{tag}*: {TAGS[tag]}" for tag in sorted({t for row in t.rows for t in row.tags} & set(TAGS))] + [""]
+    lines += board_numbers.section(t.track, t.ranked, t.columns, methods)
     lines += _by_subject(t, [*methods, *controls])
     if t.track == "reconstruction":
         lines += ladder_board.section(t.ranked, [(row.label, row.records) for row in methods])
-    lines += _gallery(t)
+    lines += board_pictures.section(t)
     lines += literature.section(t.track, t.dataset, t.split)
     lines += _faults(t)
     lines += [
@@ -352,7 +317,7 @@ def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
     names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
     notes = _notes(t)
     head = [f"{name}{'†' * (name in notes)} {ARROW[t.directions.get(name)]}".strip() for name in names]
-    wide = len(t.subjects) >= MIN_SUBJECTS
+    wide = len(t.subjects) >= MIN_SUBJECTS or any(row.interval for row in t.rows)
     if wide:
         head.insert(1, INTERVAL)
     lines = [f"| rank | method | {' | '.join(head)} | n items | n subjects | s | MB | tags |"]
@@ -360,7 +325,7 @@ def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
     for row in rows:
         cells = [_number(row.metrics[n]["value"]) if n in row.metrics else "–" for n in names]
         if wide:
-            cells.insert(1, _interval(row, t.ranked))
+            cells.insert(1, _interval(row, t))
         n_items = row.metrics[t.ranked]["n"] if t.ranked in row.metrics else 0
         subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
         tags = ", ".join([*row.tags, *(["incomplete"] if row.missing else [])])
@@ -386,7 +351,7 @@ def _by_subject(t: Table, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if t.ranked in row.metrics:
             found = row.metrics[t.ranked]
-            cells = [_number(found["value"]), _interval(row, t.ranked)]
+            cells = [_number(found["value"]), _interval(row, t)]
             cells += [_number(found["subjects"].get(s)) for s in t.subjects]
             lines.append(f"| {f'*{row.label}*' if row.control else row.label} | {' | '.join(cells)} |")
     return [*lines, ""]
@@ -439,8 +404,20 @@ def _peak(row: Row) -> str:
     return f"{max(r['peak_mb'] or 0 for r in row.records):.0f}"
 
 
-def _interval(row: Row, name: str) -> str:
-    found = row.metrics.get(name, {}).get("interval")
+def _interval_text(t: Table) -> str:
+    if not any(row.interval for row in t.rows):
+        return ""
+    over = "subjects" if len(t.subjects) >= MIN_SUBJECTS else "other test items within these subjects"
+    return (
+        f"The interval is over {over}. Methods that cannot be told apart from the leader of their tier share its rank "
+        "(paired sign-flip tests over test items, Holm-corrected; docs/statistics.md)."
+    )
+
+
+def _interval(row: Row, t: Table) -> str:
+    """Return the interval over subjects where there are enough, else over test items."""
+    enough = len(t.subjects) >= MIN_SUBJECTS
+    found = row.metrics.get(t.ranked, {}).get("interval") if enough else row.interval
     return f"{_number(found[0])} to {_number(found[1])}" if found else "–"
 
 

@@ -46,7 +46,7 @@ def record(run: Run) -> dict[str, Any]:
         "reason": run.status["reason"],
         "tracks": facts["tracks"],
         "scores": run.scores.get("tracks", {}),
-        **{name: run.scores[name] for name in ("ladder", "figures", "notes") if name in run.scores},
+        **{name: run.scores[name] for name in ("items", "ladder", "figures", "notes") if name in run.scores},
         "seconds": {k: round(v, 3) for k, v in facts.get("seconds", {}).items()},
         **{name: facts.get(name) for name in _FACTS},
     }

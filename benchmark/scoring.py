@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.api import Predictions, Stimuli
+from benchmark.board_stats import by_stimulus, stimulus_of
 from benchmark.data.prepare import TestItems
 from benchmark.errors import BenchError
 from benchmark.frozen import Source, of_pictures
@@ -22,6 +23,7 @@ from benchmark.suites import Track
 
 # How candidates are ranked by track: words as Brain2Word correlates, embeddings as retrieval is done.
 KIND = {"words": "pearson", "embedding": "cosine"}
+ON_BOARDS = ("image_retrieval",)  # beside the ranked metric
 RANK = "metrics.ranking:mid_rank"
 SCORES, OWN_CAPTION = "metrics.retrieval:scores", "metrics.retrieval:own_caption"
 # Attributes that say what kind of picture a stimulus is; the first that is there is taken.
@@ -93,6 +95,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             metric = metrics[metric_name]
             record = {"n": 0, "chance": None, "higher_is_better": metric.higher_is_better}
             record |= {"version": metric.version, "protocol": metric.protocol, "note": metric.note, "value": None}
+            record["range"] = [x if np.isfinite(x) else None for x in (metric.lower, metric.upper)]
             summary[name][metric_name] = record
             if metric.lacks:
                 record |= {"undefined": True, "reason": f"not computed ({metric.lacks})"}
@@ -127,6 +130,29 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
                 table["item"] += list(items)
                 table["value"] += [float(v) for v in value]
     return table, summary
+
+
+def item_values(table: Mapping[str, Sequence], tracks: Mapping[str, Track]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the values of every stimulus that boards need for intervals and tests.
+
+    Returns
+    -------
+    dict
+        ``{track: {metric: {stimulus: value, or the values of its rows}}}`` of the ranked metric, and of
+        ``image_retrieval`` where it is a column; rounded to six digits.
+    """
+    columns = {name: np.asarray(table[name]) for name in ("track", "metric", "fold", "block", "item", "value")}
+    blocks = set(columns["block"].tolist())
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, track in tracks.items():
+        for metric in dict.fromkeys((track.ranked, *(m for m in ON_BOARDS if m in track.metrics))):
+            rows = (columns["track"] == name) & (columns["metric"] == metric)
+            if rows.any():
+                stimuli = stimulus_of(columns["item"][rows].tolist(), columns["fold"][rows].tolist(), blocks)
+                values = by_stimulus(stimuli, columns["value"][rows].astype(float).round(6))
+                plain = {k: v.tolist() if len(v) > 1 else float(v[0]) for k, v in values.items()}
+                found.setdefault(name, {})[metric] = plain
+    return found
 
 
 def rankings(parts: Sequence[Part], tracks: Mapping[str, Track]) -> dict[str, tuple]:

@@ -149,7 +149,7 @@ def score(job: Job, report: Report) -> dict[str, Any]:
             trained = prepare.train_stimuli(fold) if fold.split.unit == "stimulus" else None
             parts.append(scoring.Part(fold.name, items, truth, predictions, centre, gallery, trained))
         table, summary = scoring.score(parts, job.tracks, metrics, models)
-        more, rungs = {}, {}
+        more, rungs = {"items": scoring.item_values(table, job.tracks)}, {}
         if "reconstruction" in job.tracks and any(part.predictions.features for part in parts):
             report("ladder")
             folders = [job.scratch / "ladder" / part.fold for part in parts]

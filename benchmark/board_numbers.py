@@ -1,0 +1,79 @@
+"""Intervals, tiers and differences of a board's rows, from the item values that records hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmark import board_stats, stats
+from benchmark.errors import BenchError
+from benchmark.scoring import ON_BOARDS
+
+REFERENCE = "ridge"
+
+
+def statistics(
+    rows: Sequence[Any], track: str, metric: str, higher_is_better: bool, ranked: Sequence[Any]
+) -> dict[int, board_stats.MethodStatistics]:
+    """Return the statistics of the rows whose records have item values, by ``id`` of the row.
+
+    Rows that lack a subject or differ in their items from the others are left out.
+
+    Parameters
+    ----------
+    rows, ranked : sequence of Row
+        All rows, and those that get tiers.
+    """
+    scores = {id(row): found for row in rows if (found := _scores(row, track, metric))}
+    subjects = {subject for found in scores.values() for subject, _ in found}
+    scores = {key: found for key, found in scores.items() if {s for s, _ in found} == subjects}
+    per_item = {(str(key), *cell): values for key, found in scores.items() for cell, values in found.items()}
+    if not per_item:
+        return {}
+    lower, upper = next((r for row in rows for r in _ranges(row, track, metric)), (None, None))
+    bounds = None if None in (lower, upper) else (lower, upper)
+    options = {"kind": stats.kind_of(metric), "bounds": bounds, "higher_is_better": higher_is_better}
+    chosen = [str(id(row)) for row in ranked if id(row) in scores]
+    try:
+        found = board_stats.board_statistics(per_item, **options, ranked=chosen)
+    except BenchError:  # other items: rows of another split or version stand beside these, and are named there
+        return {}
+    return {int(key): value for key, value in found.items()}
+
+
+def section(track: str, ranked: str, columns: Sequence[str], rows: Sequence[Any]) -> list[str]:
+    """Return the lines of the paired differences from ridge; none where there is no such row."""
+    reference = next((row for row in rows if row.label == REFERENCE), None)
+    others = [row for row in rows if row is not reference]
+    if reference is None or not others:
+        return []
+    lines = []
+    for metric in (ranked, *(m for m in ON_BOARDS if m in columns and m != ranked)):
+        base = _scores(reference, track, metric)
+        for row in others:
+            mine = _scores(row, track, metric)
+            if not base or not mine or set(base) != set(mine):
+                continue
+            try:
+                found = board_stats.compare_items(mine, base, stats.kind_of(metric) or "mean")
+            except BenchError:
+                continue
+            interval = "–" if found.interval is None else f"{found.interval[0]:+.3f} – {found.interval[1]:+.3f}"
+            p = "–" if found.p is None else ("< .001" if found.p < 0.001 else f"{found.p:.3f}")
+            lines.append(f"| {row.label} | {metric} | {found.value:+.3f} | {interval} | {p} | {found.n} |")
+    if not lines:
+        return []
+    head = ["### Differences from ridge", "", "Paired by test item, within these subjects; p is not corrected.", ""]
+    head += ["| method | metric | method − ridge | 95 % | p | n |", "|---|---|---:|---:|---:|---:|"]
+    return [*head, *lines, ""]
+
+
+def _scores(row: Any, track: str, metric: str) -> dict[tuple[str, int], Mapping[str, Any]]:
+    runs = [r for r in row.records if r["status"] == "ok"]
+    found = {(r["subject"], r["seed"]): r.get("items", {}).get(track, {}).get(metric) for r in runs}
+    return found if found and all(found.values()) else {}
+
+
+def _ranges(row: Any, track: str, metric: str) -> list[tuple[float | None, float | None]]:
+    scores = [r["scores"].get(track, {}).get(metric, {}) for r in row.records]
+    return [tuple(s["range"]) for s in scores if "range" in s]
