@@ -146,7 +146,7 @@ def _prepare(request: Request, report: Report) -> Path:
             raise BenchError(
                 f"--size {request.size}: the pictures have {brick.shape[1]} pixels a side, expected no more"
             )
-        extend_images(brick, rows, out / "images.npy", request.size, report)
+        extend_images(brick, origin.name(name), rows, out / "images.npy", request.size, report)
     _stream(request, files, mask, place / "betas.npy", scratch, report)
     entry = {"responses": f"{subject}/betas.npy", "trials": f"{subject}/trials.csv", "rois": f"{subject}/rois.npz"}
     values = {name: volume[mask] for name, volume in volumes.items()}

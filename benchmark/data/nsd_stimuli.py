@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,35 @@ def pictures(source: Source, path: str) -> Iterator[Any]:
     import h5py
 
     name = source.name(path)
-    try:
-        with source.open(path) as file, h5py.File(file, "r") as archive:
+    with ExitStack() as stack:
+        with _reading(name):
+            archive = stack.enter_context(h5py.File(stack.enter_context(source.open(path)), "r"))
             brick = archive.get("imgBrick")
             shape, dtype = getattr(brick, "shape", ()), getattr(brick, "dtype", None)
-            if len(shape) != 4 or shape[0] != N_PICTURES or shape[3] != 3 or dtype != np.uint8:
-                found = f"imgBrick is {dtype} {shape}" if shape else "no array imgBrick"
-                raise BenchError(f"{name}: {found}, expected uint8 ({N_PICTURES}, side, side, 3)")
-            yield brick
+        if len(shape) != 4 or shape[0] != N_PICTURES or shape[3] != 3 or dtype != np.uint8:
+            found = f"imgBrick is {dtype} {shape}" if shape else "no array imgBrick"
+            raise BenchError(f"{name}: {found}, expected uint8 ({N_PICTURES}, side, side, 3)")
+        yield brick
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, RuntimeError, ValueError) as error:
         raise BenchError(f"{name}: cannot be read ({error}), expected a whole HDF5 file of NSD's pictures") from None
 
 
 def extend_images(
-    brick: Any, rows: np.ndarray, path: Path, size: int | None, report: Callable[[str, int, int], None]
+    brick: Any, name: str, rows: np.ndarray, path: Path, size: int | None, report: Callable[[str, int, int], None]
 ) -> None:
     """Bring ``images.npy`` to hold the pictures of all rows, in their order; what is there stays.
 
     Parameters
     ----------
     brick : HDF5 dataset
+    name : str
+        Its file, for messages.
     rows : ndarray of shape (n,), int
     path : Path
     size : int or None
@@ -60,8 +69,9 @@ def extend_images(
     store = GrowingArray(path, (side, side, 3), np.uint8)
     for start in range(store.rows, len(rows), _BATCH):
         report("pictures", start, len(rows))
-        batch = [_resized(brick[int(row)], side) for row in rows[start : start + _BATCH]]
-        store.append(np.stack(batch))
+        with _reading(name):
+            batch = [brick[int(row)] for row in rows[start : start + _BATCH]]
+        store.append(np.stack([_resized(picture, side) for picture in batch]))
     report("pictures", len(rows), len(rows))
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import hdf5_sessions, nsd_prepare
+from benchmark.data.growing import GrowingArray
 from benchmark.data.nsd_prepare import BETAS, Request, prepare, read_betas
 from benchmark.data.source import Source
 from benchmark.errors import BenchError
@@ -181,6 +182,15 @@ def test_a_place_that_cannot_be_opened_is_named(tmp_path):
         Source(tmp_path / "nowhere")
     with pytest.raises(BenchError, match=r"nosuch://x: cannot be opened .* expected a folder or an fsspec URL"):
         Source("nosuch://x")
+
+
+def test_a_full_disk_is_not_blamed_on_the_pictures(tree, tmp_path, monkeypatch):
+    def full(self, block):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(GrowingArray, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tree, tmp_path / "out")
 
 
 # ------------------------------------------------------------------------------------------- kills, and going on
@@ -362,6 +372,9 @@ def test_damaged_pictures_are_named(own, tmp_path):
     with h5py.File(own / BRICK, "w") as file:
         file["other"] = 1
     refused(own, tmp_path, "nsd_stimuli.hdf5: no array imgBrick")
+    sound = make_nsd(tmp_path / "sound", n_sessions=0, captions=None) / BRICK
+    (own / BRICK).write_bytes(sound.read_bytes()[:-3000])
+    refused(own, tmp_path, r"nsd_stimuli.hdf5: cannot be read \(.*truncated")
     (own / BRICK).write_bytes(b"nothing")
     refused(own, tmp_path, "nsd_stimuli.hdf5: cannot be read")
     (own / BRICK).unlink()
