@@ -55,9 +55,6 @@ _PUBLISHED_ALL = ("top1[published-all]", "top5[published-all]", "rank_median[pub
 _PICTURE = ("two_way", "pixcorr", "ssim", "l1")
 RECONSTRUCTION = Track(_PICTURE, ranked="two_way")
 
-# Natural pictures: what they show, by CLIP, beside their pixels.
-NATURAL = Track(("clip_two_way", "clip_similarity", *_PICTURE), ranked="clip_two_way")
-
 # Generated scenes have a true description, and a judge trained on such descriptions.
 SCENES = Track(
     ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"

@@ -111,6 +111,9 @@ class Backbone(nn.Module):
 class Prior(nn.Module):
     """A diffusion prior: denoises image tokens under the backbone's tokens; predicts the clean tokens.
 
+    The prediction is the condition and a correction that starts at zero, so that few steps of training are enough
+    for a small network to draw what the backbone says (the published prior starts from nothing).
+
     Parameters
     ----------
     tokens : (int, int)
@@ -132,6 +135,8 @@ class Prior(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(2 * n + 1, width))
         self.nothing = nn.Parameter(0.02 * torch.randn(n, width))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
         steps = torch.linspace(0, 1, timesteps + 1, dtype=torch.float64)
         curve = torch.cos((steps + 0.008) / 1.008 * math.pi / 2) ** 2  # the cosine schedule (Nichol & Dhariwal 2021)
         beta = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
@@ -141,7 +146,7 @@ class Prior(nn.Module):
         """Return the clean tokens, all (n, tokens, width) and in units of ``scale``."""
         parts = self.time(step)[:, None], condition, noised
         x = self.transformer(torch.cat(parts, 1) + self.positions)
-        return self.out(self.norm(x[:, -noised.shape[1] :]))
+        return condition + self.out(self.norm(x[:, -noised.shape[1] :]))
 
     def loss(self, condition, target):
         """Return the mean squared error at random steps."""

@@ -22,7 +22,9 @@ class MindEyeParams:
     depth, heads, timesteps, prior_steps : int
         Of the diffusion prior, and its steps when sampling.
     prior_weight : float
-        Of the prior's loss beside the contrastive one.
+        Of the prior's loss (tokens in units of their mean square) beside the contrastive one.
+    prior_rows : int
+        Rows of a batch that the prior is trained on; 0 for all.
     batch, epochs, max_lr, decay : int, int, float, float
     mixco_share : float
         First share of the epochs that mixes responses (BiMixCo); SoftCLIP after it.
@@ -42,6 +44,7 @@ class MindEyeParams:
     timesteps: int = 100
     prior_steps: int = 20
     prior_weight: float = 30.0
+    prior_rows: int = 0
     dropout: tuple[float, float] = (0.5, 0.15)
     batch: int = 32
     epochs: int = 240
@@ -75,6 +78,8 @@ class MindEye(Reconstructor):
             "depth": 2,
             "heads": 4,
             "prior_steps": 10,
+            "prior_rows": 24,
+            "prior_weight": 3.0,
             "batch": 100,
             "epochs": 24,
             "max_lr": 2e-3,
@@ -198,7 +203,8 @@ class MindEye(Reconstructor):
             first, last = p.softclip_temperatures
             done = (epoch - p.mixco_share * p.epochs) / max(1, p.epochs * (1 - p.mixco_share))
             contrast = net.softclip(predicted, target, last + (first - last) * (1 + math.cos(math.pi * done)) / 2)
-        return contrast + p.prior_weight * self.prior.loss(tokens, y) / self.prior.scale**2
+        some = slice(None, p.prior_rows or None)  # rows are in random order
+        return contrast + p.prior_weight * self.prior.loss(tokens[some], y[some])
 
     def _inputs(self, data):
         import torch
