@@ -72,7 +72,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             record |= {"version": metric.version, "protocol": metric.protocol, "note": metric.note, "value": None}
             summary[name][metric_name] = record
             if metric.kind in _OF_VECTORS and name != "reconstruction" and not all(v.has_vectors for v in views[""]):
-                record |= {"undefined": True, "reason": "not defined for class scores without a vector"}
+                record |= {"undefined": True, "reason": "not predicted (vectors)"}
                 continue
             try:
                 if metric.features not in views:

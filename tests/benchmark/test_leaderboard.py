@@ -82,7 +82,7 @@ def test_a_metric_that_is_missing_or_of_two_versions_takes_the_rank():
     assert found["mixed"].missing == ("top5 in version 1",)
 
 
-def without_vectors(method, top5=0.5, reason="not defined for class scores without a vector", undefined=True):
+def without_vectors(method, top5=0.5, reason="not predicted (vectors)", undefined=True):
     items = both(method, top5)
     for item in items:
         score = item["scores"]["words"]["rank_median"]
@@ -99,6 +99,11 @@ def test_class_scores_alone_are_ranked_and_marked():
     text = boards.render(boards.tables(items, SUITES))["s/words.md"]
     assert "| 1 | classes | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
     assert "- *class scores only*: the method names words" in text
+
+
+def test_what_is_undefined_for_another_reason_is_ranked_and_not_called_class_scores():
+    row = rows([*without_vectors("mute", reason="not predicted (captions)"), *both("good")])["mute"]
+    assert (row.rank, row.undefined, row.tags) == (1, ("rank_median",), ())
 
 
 def test_a_metric_undefined_for_some_runs_only_or_the_ranked_one_takes_the_rank():

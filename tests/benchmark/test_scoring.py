@@ -76,7 +76,7 @@ def test_class_scores_come_first_in_the_words_track_and_need_every_candidate():
     assert summary["words"]["top1"]["value"] == 1
     assert summary["words"]["cosine"]["value"] is None
     assert summary["words"]["cosine"]["undefined"]
-    assert summary["words"]["cosine"]["reason"] == "not defined for class scores without a vector"
+    assert summary["words"]["cosine"]["reason"] == "not predicted (vectors)"
     lacking = part(true, None, class_scores=scores[:, :2], class_ids=np.array(["s2", "s0"]))
     with pytest.raises(BenchError, match="no column for 1 candidates, the first is 's1'"):
         scoring.score([lacking], {"words": words("v")}, METRICS)
