@@ -24,6 +24,7 @@ _SAME = {
     "suite_version": "this suite version",
 }
 SCORES_ONLY = "class scores only"
+NO_VECTORS = "not predicted (vectors)"  # the reason that scoring gives for it
 # What the tags of rows mean, where one of a table has them.
 TAGS = {
     SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
@@ -146,11 +147,14 @@ def _row(key, runs: Sequence[Record], track: str, columns, ranked, subjects, see
     have = {(r["subject"], r["seed"]) for r in ok}
     missing = [f"{s} seed {n}" for s in subjects for n in seeds if (s, n) not in have]
     metrics, undefined = {}, []
+    tags = dict.fromkeys(t for r in runs for t in r["tags"] or ())
     for column in columns:
         scores = [(r["subject"], r["scores"].get(track, {}).get(column)) for r in ok]
         found = [(subject, score) for subject, score in scores if score and score["value"] is not None]
         if ok and column != ranked and all(score and score.get("undefined") for _, score in scores):
             undefined.append(column)
+            if any(score["reason"] == NO_VECTORS for _, score in scores):
+                tags[SCORES_ONLY] = None
         elif ok and len(found) < len(ok):
             missing.append(column)
         if found:
@@ -158,9 +162,6 @@ def _row(key, runs: Sequence[Record], track: str, columns, ranked, subjects, see
     old = {c for r in ok for c, newest in versions.items() if _version(r, track, c) not in (None, newest)}
     missing += [f"{c} in version {versions[c]}" for c in columns if c in old]
     missing += [what for name, what in _SAME.items() if any(r.get(name) != current[name] for r in ok)]
-    tags = dict.fromkeys(t for r in runs for t in r["tags"] or ())
-    if any("(vectors)" in (r["scores"][track][c].get("reason") or "") for r in ok for c in undefined):
-        tags[SCORES_ONLY] = None
     control = any(r["control"] for r in runs)
     return Row(*key, control, tuple(tags), tuple(runs), metrics, tuple(missing), tuple(undefined))
 

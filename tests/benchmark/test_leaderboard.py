@@ -101,6 +101,11 @@ def test_class_scores_alone_are_ranked_and_marked():
     assert "- *class scores only*: the method names words" in text
 
 
+def test_what_is_undefined_for_another_reason_is_ranked_and_not_called_class_scores():
+    row = rows([*without_vectors("mute", reason="not predicted (captions)"), *both("good")])["mute"]
+    assert (row.rank, row.undefined, row.tags) == (1, ("rank_median",), ())
+
+
 def test_a_metric_undefined_for_some_runs_only_or_the_ranked_one_takes_the_rank():
     half = [without_vectors("half")[0], both("half")[1]]
     assert rows([*half, *both("good")])["half"].missing == ("rank_median",)
