@@ -56,8 +56,9 @@ class Plan:
     precision: str
 
     def __str__(self) -> str:
+        seconds = f"{self.flops:.2g} operations" + (f" in {self.seconds:.0f} s" if self.seconds >= 0 else "")
         return (
-            f"ridge: {self.memory / 1e9:.2f} GB, {self.flops:.2g} operations ({self.seconds:.0f} s without files), "
+            f"ridge: {self.memory / 1e9:.2f} GB, {seconds} without files, "
             f"{self.tile} target columns at once, {self.precision}"
         )
 
