@@ -29,7 +29,7 @@ class Plan:
     ----------
     memory : int
         Peak bytes of anonymous and shared memory that the ridge adds to the process. Pages of mapped files are not in
-        it, nor are arrays the caller holds.
+        it, nor are arrays that the caller holds or is given.
     flops : float
         Floating-point operations of the matrix products, factorisations and solves.
     seconds : float
@@ -56,8 +56,9 @@ class Plan:
     precision: str
 
     def __str__(self) -> str:
+        seconds = f"{self.flops:.2g} operations" + (f" in {self.seconds:.0f} s" if self.seconds >= 0 else "")
         return (
-            f"ridge: {self.memory / 1e9:.2f} GB, {self.flops:.2g} operations ({self.seconds:.0f} s without files), "
+            f"ridge: {self.memory / 1e9:.2f} GB, {seconds} without files, "
             f"{self.tile} target columns at once, {self.precision}"
         )
 
@@ -142,14 +143,15 @@ def choose(
 
 def _memory(n, p, targets, rows, keep, tile, step, *, penalties, select, size, itemsize, work) -> int:
     """Peak bytes: every stage of the work in turn, on top of what is held meanwhile."""
-    k, primal, t = min(n, p), p < n, sum(targets.values())
+    k, primal = min(n, p), p < n
     square = k * k * size
     slab = (p if primal else n) * min(step, n if primal else p) * size
     stages = [3 * 8 * max(MOMENT_VALUES, n), square + slab]
     if select:
         stages.append(square + _selecting(n, p, targets, tile, select, size, itemsize))
     held = square * (1 + (min(penalties, len(targets)) if keep else 1))  # the Gram matrix and factors
-    solving = (n + 3 * k) * tile * size + slab
+    few = max((t for t in targets.values() if t < rows), default=0)  # such targets are solved for themselves
+    solving = (n + 3 * k) * (tile if work == "weights" else min(tile, few)) * size + slab
     reading = 2 * n * tile * itemsize
     if work == "weights":
         stages.append(held + reading + solving + (2 * 8 + size) * min(step, p) * tile)
@@ -159,7 +161,7 @@ def _memory(n, p, targets, rows, keep, tile, step, *, penalties, select, size, i
     else:
         stages.append(held + rows * (2 * k + n) * size + slab)
         stages.append(held + rows * (k * size + n * (size + itemsize)) + reading + 3 * rows * tile * itemsize)
-        if t < rows:
+        if few:
             stages.append(held + rows * k * size + reading + solving)
     return int(OVERHEAD + 4 * 8 * p + max(stages))
 
