@@ -105,6 +105,7 @@ _PEREIRA = (
     *("M13", "M14", "M15", "M16", "M17"),
 )
 _BOLD5000 = ("CSI1", "CSI2", "CSI3", "CSI4")
+_ALGONAUTS = tuple(f"subj{k:02d}" for k in range(1, 9))
 _PICTURES = {"embedding": embedding("clip", categories=True), "reconstruction": NATURAL}
 _CAPTIONED = embedding("clip", categories=True, captions=True, caption_retrieval=True)
 
@@ -168,6 +169,20 @@ SUITES = {
             "1.0",
             "the COCO images of BOLD5000, which have captions; the 45 repeated ones held out",
             (Task("bold5000", "bold5000-coco-v1", _BOLD5000, {**_PICTURES, "embedding": _CAPTIONED}),),
+        ),
+        Suite(
+            "algonauts2023",
+            "1.0",
+            "natural scenes on the cortical surface, the pictures shared by all NSD subjects held out",
+            (
+                Task(
+                    "algonauts2023",
+                    "algonauts-heldout-v1",
+                    _ALGONAUTS[:1],
+                    {"embedding": embedding("clip"), "reconstruction": NATURAL},
+                    _ALGONAUTS,
+                ),
+            ),
         ),
         _nsd("nsd", "nsd-982", "sessions 1-37, the 982 shared pictures held out, repeats averaged"),
         _nsd("nsd-single", "nsd-982-single", "sessions 1-37, the 982 shared pictures held out, single trials"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,8 @@ from benchmark.data.bold5000_files import (
     read_names,
     release_columns,
 )
-from benchmark.data.files import hash_files, nearest, read_array, read_cache, read_json, write_atomic
+from benchmark.data.files import hash_files, nearest, read_cache, read_json, write_atomic
+from benchmark.data.pictures import picture_table, read_square
 from benchmark.data.sessions import SessionFile, extract, read_volume, session_shape
 from benchmark.errors import BenchError
 
@@ -79,7 +79,7 @@ def load(root: Path, cache: Path) -> Dataset:
         subjects=tuple(files.subjects),
         stimuli=Stimuli(
             ids=ids,
-            images=_images(pictures, [digests[_inside(files, path)] for path in pictures], cache),
+            images=picture_table(pictures, [digests[_inside(files, path)] for path in pictures], IMAGE_SIZE, cache),
             captions=captions,
             attributes={"category": np.array([category(name) for name in ids.tolist()])},
         ),
@@ -101,7 +101,7 @@ def check(root: Path) -> list[str]:
     shown = {name for subject in files.subjects if subject in files.shown for name in files.shown[subject].names}
     for name in sorted(shown & files.pictures.keys()):
         try:
-            _picture(files.pictures[name])
+            read_square(files.pictures[name], IMAGE_SIZE)
         except BenchError as error:
             faults.append(str(error))
     if files.captions is not None:
@@ -205,35 +205,6 @@ def _listed_sessions(shown: ShownImages) -> np.ndarray:
     if not shown.n_trials:
         return np.full(len(shown.names), "")
     return np.repeat([f"ses-{k + 1:02d}" for k in range(len(shown.n_trials))], shown.n_trials)
-
-
-def _images(paths: Sequence[Path], digests: Sequence[str], cache: Path) -> np.ndarray:
-    """Return the pictures as one memory-mapped array (n, 224, 224, 3), decoded once, into the cache."""
-    key = json.dumps([NAME, _IMAGE_CACHE_VERSION, IMAGE_SIZE, list(digests)])
-    store, file = cache / "images", f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-    with suppress(BenchError):
-        return read_array(store, file)
-
-    def write(out: IO[bytes]) -> None:
-        shape = (len(paths), IMAGE_SIZE, IMAGE_SIZE, 3)
-        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for path in paths:  # one picture in memory at a time
-            out.write(_picture(path).tobytes())
-
-    write_atomic(store / file, write)
-    return read_array(store, file)
-
-
-def _picture(path: Path) -> np.ndarray:
-    """Return a picture (224, 224, 3) uint8: cut to a square and resized bicubically, as CLIP does it."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as file:
-            square = ImageOps.fit(file.convert("RGB"), (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BenchError(f"{path}: cannot be read ({error}), expected a PNG or JPEG picture") from None
-    return np.asarray(square)
 
 
 def _captions(path: Path, ids: list[str], digest: str, cache: Path) -> list[tuple[str, ...]]:

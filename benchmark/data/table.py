@@ -54,4 +54,12 @@ DATASETS = {
         "summary": "natural scenes, 7 T, nsdgeneral of eight subjects (Allen et al. 2022)",
         "source": "bench data prepare nsd, from the files at naturalscenesdataset.org under NSD's terms",
     },
+    "algonauts2023": {
+        "target": "benchmark.data.algonauts2023:load",
+        "check": "benchmark.data.algonauts2023:check",
+        "splits": "benchmark.data.algonauts2023:split",
+        "marker": "subj0*/training_split",
+        "summary": "natural scenes of NSD, visual cortex on fsaverage of eight subjects (Gifford et al. 2023)",
+        "source": "algonauts.csail.mit.edu/2023, the training split of the challenge, under NSD's terms",
+    },
 }
