@@ -153,6 +153,7 @@ def _make(item: Planned, session: Session) -> Run:
         if first.status == "ok":
             outcome = _process(score, job, item, session, context)
             seconds |= outcome.result.get("seconds", {})
+            done["cpu_seconds"] = done.get("cpu_seconds", 0) + outcome.result.get("cpu_seconds", 0)
             peak = max(peak, outcome.peak_bytes)
         else:
             shutil.rmtree(scratch / "predictions", ignore_errors=True)

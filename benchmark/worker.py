@@ -118,7 +118,8 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
             save(permuted, job.scratch / "ladder" / fold.name, prepare.test_items(fold).ids)
         reports.append(asdict(fold.report))
         trained += len(train)
-    return {"seconds": seconds, "preparation": reports, "device": device, "n_train": trained, **preloaded()}
+    facts = {"preparation": reports, "device": device, "n_train": trained, "cpu_seconds": time.process_time()}
+    return {"seconds": seconds, **facts, **preloaded()}
 
 
 def score(job: Job, report: Report) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def score(job: Job, report: Report) -> dict[str, Any]:
         if notes := {name: value for part in parts for name, value in part.predictions.notes.items()}:
             more["notes"] = notes
         scoring.write(job.scratch, table, summary, job.options["score_id"], **more)
-    return {"seconds": seconds}
+    return {"seconds": seconds, "cpu_seconds": time.process_time()}
 
 
 def _made(job: Job) -> Any:

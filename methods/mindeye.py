@@ -79,14 +79,14 @@ class MindEye(Reconstructor):
             "heads": 4,
             "prior_steps": 10,
             "prior_rows": 24,
-            "prior_weight": 3.0,
+            "prior_weight": 10.0,
             "batch": 100,
-            "epochs": 24,
+            "epochs": 20,
             "max_lr": 2e-3,
             "mixco_temperature": 0.05,
             "softclip_temperatures": (0.03, 0.06),
             "samples": 4,
-            "steps": 8,
+            "steps": 5,
             "guidance": 3.0,
         }
     }

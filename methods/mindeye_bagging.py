@@ -81,7 +81,7 @@ class MindEyeBagging(Reconstructor):
             "blocks": (16, 32, 32),
             "epochs": 10,
             "max_lr": 2e-3,
-            "steps": 20,
+            "steps": 12,
             "guidance": 3.0,
         }
     }
