@@ -21,12 +21,12 @@ class Metric:
         Raised whenever a value can change.
     function : callable
         By ``kind``: ``vectors`` f(true (n, d), predicted (n, d)) -> (n,); ``images`` f(true, predicted),
-        both uint8, or float in [0, 1], (n, h, w, c), -> (n,); ``scores`` f(scores (n, n_candidates), target (n,) int) -> (n,);
-        ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,); ``categories`` as ``scores``,
-        then averaged within each category of the stimuli; ``hubs`` f(scores) -> (1,); ``pools``
-        f(predicted (n, d), candidates (n_candidates, d), target (n,)) -> (n,); ``texts`` as ``scores``, the candidates
-        being captions; ``captions`` f(true, n sequences of str, predicted, n str) -> (n,) whose mean is the corpus
-        score.
+        both uint8, or float in [0, 1], (n, h, w, c), -> (n,); ``scores`` f(scores (n, n_candidates),
+        target (n,) int) -> (n,); ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,);
+        ``categories`` as ``scores``, then averaged within each category of the stimuli; ``hubs`` f(scores) -> (1,);
+        ``pools`` f(predicted (n, d), candidates (n_candidates, d), target (n,)) -> (n,); ``texts`` as ``scores``, the
+        candidates being captions; ``captions`` f(true, n sequences of str, predicted, n str) -> (n,) whose mean is
+        the corpus score.
     kind : str
         One of ``KINDS``. ``vectors`` metrics with ``centred=True`` also take ``centre=`` (d,), the
         mean of the training targets.

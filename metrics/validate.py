@@ -1,9 +1,11 @@
 """Input checks that every metric shares.
 
 What is accepted, and how it is converted: float16 becomes float32; float32 and float64 stay; integers
-become float64, and are refused beyond +-2**53, where float64 would round them. Pictures are uint8 from 0 to 255, or
-floats in [0, 1]; where one side is uint8 and the other float, uint8 is divided by 255. Booleans, complex numbers, text, masked entries, NaN and infinity are refused. Every refusal
-is a ``ValueError`` of one sentence that names the metric and says what was expected.
+become float64, and are refused beyond +-2**53, where float64 would round them. Pictures are uint8 from 0
+to 255, or floats in [0, 1]; where one side is uint8 and the other float, uint8 is divided by 255. Booleans,
+complex numbers, text, masked entries, NaN and infinity are refused. Every refusal is a ``ValueError`` of one
+sentence that names the metric and says what was expected. What no check can see: another order of the items,
+and integers that overflowed before they came here.
 """
 
 from __future__ import annotations
@@ -120,9 +122,7 @@ def captions(name: str, true: Sequence[Sequence[str]], predicted: Sequence[str])
     return [list(texts) for texts in true], list(predicted)
 
 
-def images(
-    name: str, true: np.ndarray, predicted: np.ndarray, same_size: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+def images(name: str, true: np.ndarray, predicted: np.ndarray, same_size: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return two arrays (n, height, width, channels), channels 1 or 3, both uint8 or both of one float type.
 
     Parameters
