@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.api import Stimuli
 from benchmark.errors import BenchError
-from benchmark.spaces import FEATURES, SPACES
+from benchmark.spaces import FEATURES, MEASURES, SPACES
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Source:
 
     def features(self, kind: str, images: np.ndarray) -> np.ndarray:
         """Return the cached features of stimuli, shape (n, d), by the name of a space or of a metric's features."""
-        return self.extract(*(SPACES | FEATURES)[kind], images)
+        model, output, *options = (SPACES | FEATURES)[kind]
+        return self.extract(model, output, images, **dict(*options))
 
     def extract(self, model: str, output: str, items: Any, **options: Any) -> np.ndarray:
         """Return one cached output of a model for every stimulus, as ``benchmark.api.Models`` says."""
@@ -49,6 +50,10 @@ class Source:
         profile, weights = _where(model, self.profile, self.weights)
         common = {"profile": profile, "cache": self.cache, "weights": weights, "device": self.device}
         return features(model, output, items, **common, **options)
+
+    def absent(self, model: str) -> tuple[str, ...]:
+        """Return the files that a metric's network lacks; empty for other models, which runs check beforehand."""
+        return _absent(model, self.profile, self.weights)
 
     def load(self, model: str):
         """Return a loaded model."""
@@ -72,13 +77,20 @@ def of_pictures(kind: str, truth: Stimuli, pictures: np.ndarray, source: Source)
 
     ``judge-read`` compares the scene's true description with what the judge reads off the prediction:
     background, then shape, colour and size at every place, -1 where there is no object.
+
+    Raises
+    ------
+    ValueError
+        ``weights X``: the files of a metric's network that are not there.
     """
-    if FEATURES[kind][1] == "read":
+    model, output, options = FEATURES[kind]
+    if absent := source.absent(model):
+        raise ValueError(f"weights {', '.join(absent)}")
+    if output == "read":
         from benchmark.pretrained.judge import by_place
 
         return _columns(by_place(truth.attributes)), _columns(source.load("judge").read(pictures))
-    model, output = FEATURES[kind]
-    return source.features(kind, truth.images), getattr(source.load(model), output)(pictures)
+    return source.features(kind, truth.images), getattr(source.load(model), output)(pictures, **options)
 
 
 def _columns(table: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -86,8 +98,11 @@ def _columns(table: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def checksums(models: Iterable[str], profile: str, weights: Path | None) -> dict[str, str]:
-    """Return the checksum of every model by name; missing or damaged files are a ``BenchError``."""
-    models = sorted(set(models))
+    """Return the checksum of every model by name; missing or damaged files are a ``BenchError``.
+
+    A metric's network that is not there has none: its columns say so, and the run goes on.
+    """
+    models = [model for model in sorted(set(models)) if not _absent(model, profile, weights)]
     if not models:
         return {}
     from benchmark.pretrained import hub
@@ -97,6 +112,20 @@ def checksums(models: Iterable[str], profile: str, weights: Path | None) -> dict
     return {model: hub.checksum(model, *_where(model, profile, weights)) for model in models}
 
 
+def _absent(model: str, profile: str, weights: Path | None) -> tuple[str, ...]:
+    if model not in MEASURES:
+        return ()
+    from benchmark.pretrained import hub
+
+    found = hub.files(model, *_where(model, profile, weights))
+    return tuple(path for path, place in found.items() if place is None)
+
+
 def _where(model: str, profile: str, weights: Path | None) -> tuple[str, Path | None]:
-    """Return the profile and folder of a model; the judge exists in the package only, whatever the profile."""
-    return ("mini", None) if model == "judge" else (profile, weights)
+    """Return the profile and folder of a model.
+
+    The judge exists in the package only, and metrics' networks as published only, whatever the profile.
+    """
+    if model == "judge":
+        return "mini", None
+    return ("full" if model in MEASURES else profile), weights

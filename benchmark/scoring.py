@@ -51,6 +51,8 @@ class Part:
         All stimuli of the dataset, for metrics over such a gallery.
     trained : sequence of str or None
         Ids of the training stimuli where the split holds out stimuli: none may be a candidate.
+    as_predicted : ndarray or None
+        The predicted pictures as the method gave them, where ``predictions`` has them at the stimuli's size.
     """
 
     fold: str
@@ -60,6 +62,12 @@ class Part:
     centre: np.ndarray | None = None
     gallery: Stimuli | None = None
     trained: Sequence[str] | None = None
+    as_predicted: np.ndarray | None = None
+
+    def pictures(self, protocol: str) -> np.ndarray:
+        """Return the predicted pictures that a metric of a protocol is given: published ones resize by themselves."""
+        own = protocol == "bench-1" or self.as_predicted is None
+        return np.asarray(self.predictions.images if own else self.as_predicted)
 
 
 def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[str, Any], source: Source | None = None):
@@ -78,7 +86,8 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
         ``{track: {metric: {value, n, chance, higher_is_better, version, protocol}}}``; a metric that is
         not defined here has value None and a reason: ``not predicted (...)`` where it is about an
         output that the method does not give, otherwise ``not computed (...)``. ``undefined`` is true
-        where no row can be blamed for it: what is not predicted, and what the metric itself lacks.
+        where no row can be blamed for it: what is not predicted, what the metric itself lacks, and what an optional
+        metric lacks here.
 
     Raises
     ------
@@ -102,7 +111,9 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
                 continue
             try:
                 if metric.features not in views:
-                    views[metric.features] = [_of_features(metric.features, view, source) for view in views[""]]
+                    # of features that can be as large as the pictures, only the last are kept
+                    views = {"": views[""]}
+                    views[metric.features] = [_of_features(metric, view, source) for view in views[""]]
                 if metric.kind in _NEED_VECTORS and not all(view.predicted.shape[1] for view in views[""]):
                     raise NotPredicted("vectors")
                 rows, chances = _KINDS[metric.kind](metric, views[metric.features])
@@ -111,6 +122,8 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
                 continue
             except ValueError as error:
                 record["reason"] = f"not computed ({error})"
+                if metric_name in track.optional:
+                    record["undefined"] = True
                 continue
             values = np.concatenate([value for _, _, _, value in rows]).astype(np.float64)
             if not np.isfinite(values).all():
@@ -202,7 +215,10 @@ def _at_size(part: Part) -> Part:
     bicubic = functional.InterpolationMode.BICUBIC
     x = functional.resize(x, [height, width], interpolation=bicubic, antialias=True)
     pictures = x.permute(0, 2, 3, 1).numpy()
-    return dataclasses.replace(part, predictions=dataclasses.replace(part.predictions, images=pictures))
+    given = part.predictions.images
+    return dataclasses.replace(
+        part, predictions=dataclasses.replace(part.predictions, images=pictures), as_predicted=given
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,10 +319,11 @@ def _view(part: Part, name: str, track: Track, source: Source | None) -> _View:
     return _View(part, *flat, "pearson")
 
 
-def _of_features(kind: str, view: _View, source: Source | None) -> _View:
-    """Return a view whose rows are a frozen model's features of the pictures."""
-    true, predicted = of_pictures(kind, view.part.truth, np.asarray(view.part.predictions.images), source)
-    return _View(view.part, true, predicted, view.similarity)
+def _of_features(metric, view: _View, source: Source | None) -> _View:
+    """Return a view whose rows are a frozen model's features of the pictures, and the centre that of the true ones."""
+    true, predicted = of_pictures(metric.features, view.part.truth, view.part.pictures(metric.protocol), source)
+    part = dataclasses.replace(view.part, centre=true.mean(0, dtype=np.float64))
+    return _View(part, true, predicted, view.similarity)
 
 
 def _degenerate(metric, view: _View) -> int:
@@ -332,8 +349,7 @@ def _vectors(metric, views):
 def _images(metric, views):
     rows = []
     for view in views:
-        true, predicted = (part.images for part in (view.part.truth, view.part.predictions))
-        value = metric.function(np.asarray(true), np.asarray(predicted))
+        value = metric.function(np.asarray(view.part.truth.images), view.part.pictures(metric.protocol))
         rows.append((view.part.fold, view.part.fold, view.part.items.ids, value))
     return rows, []
 

@@ -18,11 +18,14 @@ class Track:
         The metric that rows are ranked by.
     space : str or None
         Target embedding space (``words`` and ``embedding``).
+    optional : tuple of str
+        Those of ``metrics`` that no row is incomplete for: their networks' weights need not be there.
     """
 
     metrics: tuple[str, ...]
     ranked: str
     space: str | None = None
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,12 @@ SCENES = Track(
     ("judge_two_way", "attribute_accuracy", *_PICTURE, "clip_two_way", "clip_similarity"), ranked="judge_two_way"
 )
 
-# Natural pictures: what they show counts more than their pixels.
-NATURAL = Track((*_PICTURE, "clip_two_way", "clip_similarity"), ranked="clip_two_way")
+# Natural pictures: what they show counts more than their pixels. Published numbers compare within their protocol only.
+_NETWORKS = ("alexnet2_two_way", "alexnet5_two_way", "inception_two_way", "effnet_b", "swav")
+_PUBLISHED = ("pixcorr", "ssim", *_NETWORKS[:3], "clip_two_way", *_NETWORKS[3:])
+_OPTIONAL = ("clip_similarity_centred", *_NETWORKS, "lpips")
+_OPTIONAL += tuple(f"{name}[{protocol}]" for protocol in ("brain-diffuser", "mindeye") for name in _PUBLISHED)
+NATURAL = Track((*_PICTURE, "clip_two_way", "clip_similarity", *_OPTIONAL), "clip_two_way", optional=_OPTIONAL)
 
 
 def embedding(
@@ -113,7 +120,7 @@ _CAPTIONED = embedding("clip", categories=True, captions=True, caption_retrieval
 def _nsd(name: str, split: str, summary: str) -> Suite:
     tracks = {"embedding": embedding("clip"), "reconstruction": NATURAL}
     published = ("subj01", "subj02", "subj05", "subj07")  # those who completed all sessions
-    return Suite(name, "1.0", f"natural scenes, {summary}", (Task("nsd", split, published[:1], tracks, published),))
+    return Suite(name, "1.1", f"natural scenes, {summary}", (Task("nsd", split, published[:1], tracks, published),))
 
 
 SUITES = {
@@ -160,13 +167,13 @@ SUITES = {
         ),
         Suite(
             "bold5000",
-            "1.0",
+            "1.1",
             "natural pictures from ten visual ROIs, the 113 repeated images held out",
             (Task("bold5000", "bold5000-repeated-v1", _BOLD5000, _PICTURES),),
         ),
         Suite(
             "bold5000-coco",
-            "1.0",
+            "1.1",
             "the COCO images of BOLD5000, which have captions; the 45 repeated ones held out",
             (Task("bold5000", "bold5000-coco-v1", _BOLD5000, {**_PICTURES, "embedding": _CAPTIONED}),),
         ),

@@ -21,12 +21,12 @@ class Metric:
         Raised whenever a value can change.
     function : callable
         By ``kind``: ``vectors`` f(true (n, d), predicted (n, d)) -> (n,); ``images`` f(true, predicted),
-        both uint8 (n, h, w, c), -> (n,); ``scores`` f(scores (n, n_candidates), target (n,) int) -> (n,);
-        ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,); ``categories`` as ``scores``,
-        then averaged within each category of the stimuli; ``hubs`` f(scores) -> (1,); ``pools``
-        f(predicted (n, d), candidates (n_candidates, d), target (n,)) -> (n,); ``texts`` as ``scores``, the candidates
-        being captions; ``captions`` f(true, n sequences of str, predicted, n str) -> (n,) whose mean is the corpus
-        score.
+        both uint8, or float in [0, 1], (n, h, w, c), -> (n,); ``scores`` f(scores (n, n_candidates),
+        target (n,) int) -> (n,); ``dimensions`` f(true, predicted) -> (d,); ``set`` f(predicted (n, d)) -> (1,);
+        ``categories`` as ``scores``, then averaged within each category of the stimuli; ``hubs`` f(scores) -> (1,);
+        ``pools`` f(predicted (n, d), candidates (n_candidates, d), target (n,)) -> (n,); ``texts`` as ``scores``, the
+        candidates being captions; ``captions`` f(true, n sequences of str, predicted, n str) -> (n,) whose mean is
+        the corpus score.
     kind : str
         One of ``KINDS``. ``vectors`` metrics with ``centred=True`` also take ``centre=`` (d,), the
         mean of the training targets.
@@ -46,7 +46,8 @@ class Metric:
         (``dimensions``) or predictions (``set``) whose value a zero-variance rule decided, to be counted in the record.
     features : str
         Where the arrays are not the track's own: the features of pictures that the caller makes (``clip``,
-        ``judge``; ``judge-read`` are attributes as integers). The metric itself never sees a model.
+        ``judge``, ``alexnet2[mindeye]``...; ``judge-read`` are attributes as integers). The metric itself never sees a
+        model. Where ``centred``, the centre is the mean of the true pictures' features.
     pool : int or None
         Where candidates are ranked in pools: the most in one.
     gallery : str
@@ -56,6 +57,9 @@ class Metric:
         What the metric would need and never has here; it is never computed, and no row is incomplete for it.
     note : str
         A caveat that stands beside the column.
+    protocol : str
+        ``bench-1`` is the product's own. Of any other, ``images`` metrics take the predicted pictures at the size they
+        were predicted at, and bring both sides to the protocol's size themselves.
     definition, source : str
     """
 

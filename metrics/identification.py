@@ -74,6 +74,28 @@ def two_way(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return _identify(_Units(true), _Units(predicted), pairwise=False)
 
 
+def two_way_strict(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Two-way identification as published evaluations count it: as `two_way`, but a tie counts 0.
+
+    Parameters
+    ----------
+    true, predicted : array_like of shape (n, d)
+        At least two items.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, 1]; chance is 1/2 without ties. 0 for a constant prediction.
+
+    Raises
+    ------
+    ValueError
+        Bad input, see `metrics.validate`.
+    """
+    true, predicted = validate.vectors("two_way_strict", true, predicted, min_items=2)
+    return _identify(_Units(true), _Units(predicted), pairwise=False, tie=0.0)
+
+
 def pairwise_2v2(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Pairwise (2v2) identification: the mean over the pairs that an item is part of.
 
@@ -105,8 +127,8 @@ def zero_variance_items(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return vectors.zero_variance(true) | vectors.zero_variance(predicted)
 
 
-def _identify(true: _Units, predicted: _Units, pairwise: bool) -> np.ndarray:
-    """Return, for every item, the share of the other items it wins against (ties 1/2)."""
+def _identify(true: _Units, predicted: _Units, pairwise: bool, tie: float = 0.5) -> np.ndarray:
+    """Return, for every item, the share of the other items it wins against; ``tie`` is what a tie counts."""
     n = len(true.rows)
     wins = np.zeros(n)
     fast = np.float32 if true.rows.dtype == predicted.rows.dtype == np.float32 else np.float64
@@ -146,7 +168,7 @@ def _identify(true: _Units, predicted: _Units, pairwise: bool) -> np.ndarray:
                     margin[rows, columns] = margins_of(items[rows], others[columns])
                 elif len(rows):
                     margin[again], _ = margins(items[again], others, np.float64)
-            credit = (margin > TIE) + 0.5 * (np.abs(margin) <= TIE)
+            credit = (margin > TIE) + tie * (np.abs(margin) <= TIE)
             if first == second:
                 np.fill_diagonal(credit, 0)
             wins[items] += credit.sum(axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from metrics import captions, identification, images, ranking, retrieval, vectors
+from metrics import captions, identification, images, protocol_table, ranking, retrieval, vectors
 from metrics.base import Metric
 
 _ZERO_VARIANCE = "correlation with a vector of zero variance is 0, counted in the record"
@@ -211,7 +211,7 @@ _ALL = (
         ties="correlation with a picture of one constant value is 0, counted in the record",
         degenerate=images.constant_pictures,
         definition="Pearson correlation over all pixel values (height x width x channels) of picture and "
-        "reconstruction, at the size of the data set.",
+        "reconstruction, at the size of the data set's pictures (resized to it bicubic, antialiased).",
         source="PixCorr of Ozcelik & VanRullen 2023, doi:10.1038/s41598-023-42891-8",
     ),
     Metric(
@@ -222,9 +222,9 @@ _ALL = (
         lower=-1,
         upper=1,
         higher_is_better=True,
-        definition="Structural similarity of the grey pictures: 2-D Gaussian window (sigma 1.5, 11 x 11), K1 .01, "
-        "K2 .03, data range 1, population covariance, borders of 5 pixels left out; pictures with a side below 11 "
-        "pixels are enlarged by repeating pixels.",
+        definition="Structural similarity of the grey pictures at the size of the data set's (resized to it bicubic, "
+        "antialiased): 2-D Gaussian window (sigma 1.5, 11 x 11), K1 .01, K2 .03, data range 1, population covariance, "
+        "borders of 5 pixels left out; pictures with a side below 11 pixels are enlarged by repeating pixels.",
         source="Wang et al. 2004, doi:10.1109/TIP.2003.819861, with scikit-image's definitions",
     ),
 )
@@ -266,6 +266,7 @@ _FEATURES = (
         note=_SAME_MODEL,
         definition="Cosine similarity of CLIP's pooled image embeddings of picture and reconstruction.",
     ),
+    *protocol_table.records(_BY_NAME["two_way"], _BY_NAME["cosine_centred"], _SAME_MODEL),
 )
 
 _MINDEYE = "MindEye, Scotti et al. 2023, arXiv:2305.18274: top-1 in draws of 300 test images"

@@ -1,9 +1,11 @@
 """Input checks that every metric shares.
 
 What is accepted, and how it is converted: float16 becomes float32; float32 and float64 stay; integers
-become float64, and are refused beyond +-2**53, where float64 would round them; pictures are uint8 and
-nothing else. Booleans, complex numbers, text, masked entries, NaN and infinity are refused. Every refusal
-is a ``ValueError`` of one sentence that names the metric and says what was expected.
+become float64, and are refused beyond +-2**53, where float64 would round them. Pictures are uint8 from 0
+to 255, or floats in [0, 1]; where one side is uint8 and the other float, uint8 is divided by 255. Booleans,
+complex numbers, text, masked entries, NaN and infinity are refused. Every refusal is a ``ValueError`` of one
+sentence that names the metric and says what was expected. What no check can see: another order of the items,
+and integers that overflowed before they came here.
 """
 
 from __future__ import annotations
@@ -120,24 +122,51 @@ def captions(name: str, true: Sequence[Sequence[str]], predicted: Sequence[str])
     return [list(texts) for texts in true], list(predicted)
 
 
-def images(name: str, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return two uint8 arrays of the same shape (n, height, width, channels), channels 1 or 3."""
-    for what, array in (("true", true), ("predicted", predicted)):
-        if np.ma.is_masked(array):
-            raise ValueError(f"{name}: expected `{what}` without masked entries.")
-        array = np.asarray(array)
-        if array.dtype != np.uint8:
-            raise ValueError(f"{name}: expected `{what}` as uint8 pictures (0 to 255), got dtype {array.dtype}.")
-        if array.ndim != 4 or array.shape[-1] not in (1, 3):
-            raise ValueError(
-                f"{name}: expected `{what}` with shape (n, height, width, 1 or 3 channels), got {array.shape}."
-            )
-        if array.size == 0:
-            raise ValueError(f"{name}: expected a non-empty `{what}`, got shape {array.shape}.")
-    true, predicted = np.asarray(true), np.asarray(predicted)
-    if true.shape != predicted.shape:
-        raise ValueError(f"{name}: expected `predicted` with the shape of `true`, {true.shape}, got {predicted.shape}.")
-    return true, predicted
+def images(name: str, true: np.ndarray, predicted: np.ndarray, same_size: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return two arrays (n, height, width, channels), channels 1 or 3, both uint8 or both of one float type.
+
+    Parameters
+    ----------
+    name : str
+        Name of the metric, for the message.
+    true, predicted : array_like
+        uint8, or floats in [0, 1]. uint8 pictures without a value above 1 are refused: they are floats in [0, 1]
+        that were cut to whole numbers.
+    same_size : bool
+        Whether height and width must be the same; the number of pictures and channels must be.
+    """
+    true, predicted = _pictures(name, "true", true), _pictures(name, "predicted", predicted)
+    given, expected = (x.shape if same_size else (len(x), x.shape[-1]) for x in (predicted, true))
+    if given != expected:
+        what = "the shape" if same_size else "the count and channels"
+        raise ValueError(f"{name}: expected `predicted` with {what} of `true`, {expected}, got {given}.")
+    if true.dtype == predicted.dtype:
+        return true, predicted
+    common = np.float64 if np.float64 in (true.dtype, predicted.dtype) else np.float32
+    return tuple(x / common(255) if x.dtype == np.uint8 else x.astype(common) for x in (true, predicted))
+
+
+def _pictures(name: str, what: str, values: np.ndarray) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: expected `{what}` without masked entries.")
+    array = np.asarray(values)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ValueError(f"{name}: expected `{what}` as uint8 (0 to 255) or float pictures, got dtype {array.dtype}.")
+    if array.ndim != 4 or array.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{name}: expected `{what}` with shape (n, height, width, 1 or 3 channels), got {array.shape}."
+        )
+    if array.size == 0:
+        raise ValueError(f"{name}: expected a non-empty `{what}`, got shape {array.shape}.")
+    high = array.max()
+    if array.dtype == np.uint8:
+        if high == 1:
+            raise ValueError(f"{name}: expected uint8 pictures from 0 to 255, `{what}` has no value above 1.")
+        return array
+    low = array.min()
+    if not (low >= 0 and high <= 1):  # NaN fails too
+        raise ValueError(f"{name}: expected float pictures within 0 and 1, `{what}` has {low:g} to {high:g}.")
+    return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
 
 
 def finite(name: str, values: np.ndarray) -> np.ndarray:

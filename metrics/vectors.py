@@ -173,6 +173,54 @@ def l1(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return validate.finite("l1", result)
 
 
+def correlation_distance(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """One minus the Pearson correlation over the dimensions, for every item; lower is better.
+
+    Parameters
+    ----------
+    true, predicted : array_like of shape (n, d)
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, 2]; 1 where either vector has zero variance.
+
+    Raises
+    ------
+    ValueError
+        Bad input, see `metrics.validate`.
+    """
+    true, predicted = validate.vectors("correlation_distance", true, predicted)
+    return 1 - pearson(true, predicted)
+
+
+def squared_distance(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Sum of squared differences over the dimensions, for every item; lower is better.
+
+    Parameters
+    ----------
+    true, predicted : array_like of shape (n, d)
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        At least 0.
+
+    Raises
+    ------
+    ValueError
+        Bad input, see `metrics.validate`, or values so large that the square overflows.
+    """
+    true, predicted = validate.vectors("squared_distance", true, predicted)
+    n, d = true.shape
+    result = np.empty(n)
+    with np.errstate(over="ignore"):
+        for part in blocks(n, d):
+            difference = np.subtract(true[part], predicted[part], dtype=np.float64)
+            result[part] = np.einsum("nd,nd->n", difference, difference)
+    return validate.finite("squared_distance", result)
+
+
 def collapse(predicted: np.ndarray) -> np.ndarray:
     """Collapse index: mean cosine over all pairs of different predictions.
 

@@ -15,6 +15,8 @@ and takes the other models that it stands on (``parts``) as keyword arguments of
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterable
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import BenchError
+from benchmark.spaces import MEASURES
 
 PROFILES = ("mini", "full")
 PACKAGE = Path(__file__).parent / "mini"
@@ -44,7 +47,9 @@ class File:
     url : str
         Where it is published otherwise.
     sha256 : str
-        Published checksum, where there is one.
+        Published checksum, where there is one, or its first digits.
+    package : str
+        Package and path in it where the file comes with one that is installed anyway.
     """
 
     path: str
@@ -53,6 +58,7 @@ class File:
     name: str = ""
     url: str = ""
     sha256: str = ""
+    package: tuple[str, str] = ("", "")
 
     @property
     def source(self) -> str:
@@ -78,13 +84,33 @@ def _clip(architecture: str, repository: str, size: str) -> Model:
     return Model("benchmark.pretrained.clip:Clip", files, architecture=architecture)
 
 
+_SEEN = "benchmark.pretrained.perceptual"
+
+
+def _torchvision(architecture: str, name: str, size: str) -> Model:
+    digits = name.rpartition("-")[2].partition(".")[0]  # torch names its files by the checksum
+    file = File(name, size, url=f"https://download.pytorch.org/models/{name}", sha256=digits)
+    return Model(f"{_SEEN}:Network", (file,), architecture=architecture)
+
+
+_SWAV = "swav_800ep_pretrain.pth.tar"
+_LPIPS = File(
+    "lpips_alex_v0.1.pth",
+    "6 kB",
+    url="https://github.com/richzhang/PerceptualSimilarity",
+    sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+    package=("torchmetrics", "functional/image/lpips_models/alex.pth"),
+)
 _SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _VD = "shi-labs/versatile-diffusion"
 _BLIP = "Salesforce/blip-image-captioning-large"
 _VDVAE = "imagenet64-iter-1600000-model-ema.th"
 
+_CLIP = _clip("ViT-L-14", "timm/vit_large_patch14_clip_224.openai", "1.71 GB")
+_ALEXNET = _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "244 MB")
+
 MODELS: dict[str, Model] = {
-    "clip": _clip("ViT-L-14", "timm/vit_large_patch14_clip_224.openai", "1.71 GB"),
+    "clip": _CLIP,
     "clip-b32": _clip("ViT-B-32", "timm/vit_base_patch32_clip_224.openai", "605 MB"),
     "clip-h14": _clip("ViT-H-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "3.94 GB"),
     "clip-g14": _clip("ViT-bigG-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "10.2 GB"),
@@ -141,6 +167,18 @@ MODELS: dict[str, Model] = {
         ),
     ),
     "judge": Model("benchmark.pretrained.judge:Judge"),
+    # networks that metrics look through
+    "alexnet": _ALEXNET,
+    "inception": _torchvision("inception", "inception_v3_google-0cc3c7bd.pth", "109 MB"),
+    "effnet-b1-v1": _torchvision("effnet-b1", "efficientnet_b1_rwightman-bac287d4.pth", "32 MB"),
+    "effnet-b1-v2": _torchvision("effnet-b1", "efficientnet_b1-c27df63c.pth", "32 MB"),
+    "swav": Model(
+        f"{_SEEN}:Network",
+        (File(_SWAV, "108 MB", url=f"https://dl.fbaipublicfiles.com/deepcluster/{_SWAV}"),),
+        architecture="swav",
+    ),
+    "clip-l14": Model(f"{_SEEN}:Network", _CLIP.files, architecture="clip"),
+    "lpips": Model(f"{_SEEN}:Lpips", (*_ALEXNET.files, _LPIPS)),
 }
 
 
@@ -161,8 +199,6 @@ def load(name: str, profile: str, weights: str | Path | None = None, device: str
     BenchError
         Where a file is missing, damaged or does not fit the class.
     """
-    import importlib
-
     require([name], profile, weights)
     row = _row(name, profile)
     module, attribute = row.target.split(":")
@@ -240,6 +276,8 @@ def _row(name: str, profile: str) -> Model:
         raise BenchError(f"{name} has no published checkpoint; it exists in profile mini only")
     if profile == "mini" and name.startswith("clip-"):
         raise BenchError(f"{name} exists in profile full only; the mini model is called clip")
+    if profile == "mini" and name in MEASURES:
+        raise BenchError(f"{name} exists in profile full only")
     return MODELS[name]
 
 
@@ -254,15 +292,18 @@ def _with_parts(names: Iterable[str], profile: str) -> list[str]:
 def _find(file: File, weights: str | Path | None) -> Path | None:
     if weights is not None:
         place = Path(weights) / file.path
-        return place if place.is_file() else None
-    if file.repository:
+    elif file.repository:
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(file.repository, file.name)
         return Path(cached) if isinstance(cached, (str, os.PathLike)) else None
-    import torch
+    else:
+        import torch
 
-    place = Path(torch.hub.get_dir()) / "checkpoints" / file.path
+        place = Path(torch.hub.get_dir()) / "checkpoints" / file.path
+    if not place.is_file() and file.package[0]:
+        package = importlib.util.find_spec(file.package[0])
+        place = Path(package.origin).parent / file.package[1] if package else place
     return place if place.is_file() else None
 
 
@@ -280,7 +321,9 @@ def _damage(name: str, profile: str, path: str, place: Path) -> str:
     if profile == "mini":
         return _differs(place, place.with_name(f"{name}.json"))
     expected = next(file.sha256 for file in MODELS[name].files if file.path == path)
-    return "sha256 differs from the published one" if expected and _sha256(place) != expected else ""
+    if expected and not _sha256(place).startswith(expected):
+        return "sha256 differs from the published one"
+    return ""
 
 
 def _differs(place: Path, description: Path) -> str:

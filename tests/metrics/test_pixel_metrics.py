@@ -133,7 +133,8 @@ def test_read_only_and_strided_pictures_are_left_alone():
 )
 def test_range_symmetry_and_joint_permutation(seed, n, height, width, channels, levels):
     rng = np.random.default_rng(seed)
-    true, predicted = rng.integers(0, levels, (2, n, height, width, channels), dtype=np.uint8)
+    true, predicted = rng.integers(0, levels, (2, n, height, width, channels), dtype=np.uint8) * (255 // (levels - 1))
+    true, predicted = true.astype(np.uint8), predicted.astype(np.uint8)
     order = rng.permutation(n)
     for function in (pixcorr, ssim):
         values = function(true, predicted)
