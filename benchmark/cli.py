@@ -134,6 +134,55 @@ def run(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@cli.command()
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("--suite", help="Suite of the dataset; without --dataset and --suite: mini.")
+@click.option("--dataset", help="Dataset whose test set was predicted, where the suite has several.")
+@click.option("--split", help="Split of the dataset, instead of --suite.")
+@click.option("--subject", required=True, help="Subject whose test set was predicted.")
+@click.option("--track", help="Where vectors could stand in two tracks: words or embedding.")
+@click.option("--name", default="external", show_default=True, help="What the row is called.")
+@click.option("--ids", type=click.Path(path_type=Path), metavar="FILE", help="Stimulus ids in the order of rows.")
+@click.option("--order", type=click.Choice(["split"]), help="Say that rows are in the split's order.")
+@click.option("--key", metavar="NAME", help="Which array of a file with several.")
+@click.option("--trained-on", default="", metavar="TEXT", help="What the pipeline was trained on; kept with the row.")
+@click.option("--show-ids", is_flag=True, help="Print the test items' ids in the split's order, and stop.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The seed of the predictions.")
+@click.option("--profile", default="mini", show_default=True, help="Which frozen models metrics use: mini or full.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(min=1), help="[default: cores]")
+@_plugins
+@_data
+@_store
+def score(**options: Any) -> None:
+    """Score reconstructions or embeddings that another pipeline made.
+
+    PATH is a folder of pictures whose names carry stimulus ids, or an .npy, .npz or .pt file with one row per test
+    item; several where the pipeline stands in several tracks. See docs/scoring-your-own.md.
+    """
+    from benchmark.commands import score as command
+
+    sys.exit(command(**options))
+
+
+@cli.command()
+@click.option(
+    "--baseline",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Committed records (a folder or .jsonl), or the table of bench run --json.",
+)
+@click.option("--strict", is_flag=True, help="Rows that the store lacks count too.")
+@_store
+def regress(**options: Any) -> None:
+    """Compare a store's scores with committed ones; exit 1 where one moved by more than its noise."""
+    from benchmark.commands import regress as command
+
+    sys.exit(command(**options))
+
+
 @cli.command("list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 @_plugins

@@ -93,6 +93,73 @@ def run(
     return 1 if failed or len(items) < len(planned) else 0
 
 
+def score(*, paths, track, name, ids, order, key, trained_on, show_ids, seed, plugins, data, store, **more) -> int:
+    """Carry out ``bench score``; returns the exit code."""
+    import dataclasses
+    import tempfile
+
+    from benchmark import external
+    from benchmark.plan import Request
+    from benchmark.runner import Limits, Session, run_all
+    from benchmark.worker import use_device
+
+    if ids and order:
+        raise BenchError("--ids and --order exclude each other, expected one of them")
+    if not paths and not show_ids:
+        raise BenchError("no predictions given, expected PATH")
+    subjects = (more.pop("subject"),)
+    request = Request(subjects=subjects, seeds=(seed,), data=data_dir(data), cache=cache_dir(), **more)
+    registry = Registry(plugins)
+    task = external.task_of(registry, request)
+    files = external.Files(paths, ids, order == "split", key)
+    if show_ids:
+        empty = dataclasses.replace(files, paths=(), ids=None)
+        print("\n".join(external.folds_of(external.plan(registry, request, "ids", [*task.tracks], empty, "").job)[2]))
+        return 0
+    contents = {}
+    for given in (external.read(path, key) for path in paths):
+        found = external.track_of(given, track if len(paths) == 1 or not given.pictures else None, task.tracks)
+        if found in contents:
+            raise BenchError(f"{given.path}: a second file for the {found} track, expected one")
+        contents[found] = given
+    planned = external.plan(registry, request, name, [*contents], files, trained_on)
+    shelf = Store(store)
+    same = {"method": name, "dataset": task.dataset, "split": planned.spec.split, "suite": planned.spec.suite}
+    for item in records.from_store(shelf) if store.is_dir() else ():
+        if all(item[k] == v for k, v in same.items()) and sorted(item["tracks"]) != sorted(contents):
+            raise BenchError(
+                f"--name {name}: the store has it in the {' and '.join(item['tracks'])} track, expected another name, "
+                "or the files of all its tracks in one call"
+            )
+    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("reading"):
+        staged = Path(folder) / "predictions"
+        note = external.stage(planned, contents, files, staged, use_device(more["device"], more["threads"]))
+        contents.clear()
+        job = dataclasses.replace(planned.job, options={**planned.job.options, "staged": str(staged)})
+        session = Session(shelf, Limits(), predict=external.place)
+        run = run_all([dataclasses.replace(planned, job=job)], session)[0]
+    tables = boards.tables(records.from_store(shelf), _suites(registry))
+    out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
+    mine = [t for t in tables if (t.suite, t.dataset, t.split) == _table_of(run.spec)]
+    show_tables(out, [t for t in mine if t.track in planned.job.tracks])
+    boards.write(shelf.root / BOARDS_IN_STORE, boards.render(tables))
+    if note:
+        out.print(f"warning: {note}", highlight=False, soft_wrap=True)
+    out.print(f"scores: {run.path / 'scores.json'}", highlight=False, soft_wrap=True)
+    return 1 if run.status["status"] in FAILED else 0
+
+
+def regress(*, baseline: Path, store: Path, strict: bool) -> int:
+    """Carry out ``bench regress``; returns the exit code."""
+    from benchmark import regress as guard
+
+    if not store.is_dir():
+        raise BenchError(f"--store {store}: no such folder, expected the run directories of bench run")
+    report = guard.compare(guard.read(baseline), guard.rows(records.from_store(Store(store))))
+    print("\n".join(guard.lines(report, strict)))
+    return 1 if report.moved or (strict and report.absent) else 0
+
+
 def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) -> int:
     """Carry out ``bench leaderboard``; returns the exit code."""
     from benchmark import leaderboard as render

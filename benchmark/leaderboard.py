@@ -29,6 +29,8 @@ NO_VECTORS = "not predicted (vectors)"  # the reason that scoring gives for it
 TAGS = {
     SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
     "takes no rank from it",
+    "external predictions": "made elsewhere and scored by `bench score`; how is not known here",
+    "training data not stated": "nothing says that the pipeline has not seen the test stimuli",
     "leaky selection": "the published choice of epochs by the test subject; never ranked",
     "oracle": "is given the truth; never ranked",
     "seen stimuli": "stimuli of the test side were also trained on",

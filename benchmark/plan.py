@@ -40,6 +40,8 @@ class Request:
     cache : Path
     weights : Path or None
         Folder of pretrained weights.
+    overrides : mapping
+        Values of the adapter's parameters, over those of profile and preset.
     """
 
     suite: str | None = None
@@ -54,6 +56,7 @@ class Request:
     data: Path | None = None
     cache: Path = Path()
     weights: Path | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
             if not tracks:
                 continue
             cls = entry.load()
-            params = _params(entry, cls, request.profile, preset)
+            params = _params(entry, cls, request.profile, preset, request.overrides)
             method = _made(entry, cls, params)
             own = getattr(method, "tags", ())
             info = dataset.info(frozenset(tracks), split.unit)
@@ -168,7 +171,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
             needed = [SPACES[t.space][0] for t in tracks.values() if t.space in SPACES]
             needed += getattr(cls, "pretrained", ())
             weights = _sums(needed, request)
-            source = source_hash(entry.target, target)
+            source = entry.meta.get("source") or source_hash(entry.target, target)
             oracle = bool(getattr(method, "oracle", False))
             marks = ["oracle"] if oracle and "leaky selection" not in own else []
             asked = {name: track.space for name, track in tracks.items()}
@@ -241,12 +244,12 @@ def _split(registry: Registry, request: Request, task: Task, target: str, root: 
     return splits.derived(resolve(derive)(task.split, root, request.cache))
 
 
-def _params(entry: Entry, cls: Any, profile: str, preset: str) -> dict[str, Any]:
+def _params(entry: Entry, cls: Any, profile: str, preset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of an adapter's parameters by name; empty for a class without ``Params``."""
     if not hasattr(cls, "Params"):
         return {}
     try:
-        params = cls.make_params(profile, preset)
+        params = cls.make_params(profile, preset, *([changes] if changes else []))
         return {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
     except (TypeError, AttributeError) as error:
         raise BenchError(

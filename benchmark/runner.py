@@ -50,6 +50,7 @@ class Session:
     store: Store
     limits: Limits
     on_event: Callable[[str, Planned, str], None] = lambda kind, planned, text: None
+    predict: Callable = train_and_predict  # what makes the predictions
     stop: threading.Event = field(default_factory=threading.Event)
     _context: Any = None
     _starting: threading.Lock = field(default_factory=threading.Lock)
@@ -147,7 +148,7 @@ def _make(item: Planned, session: Session) -> Run:
             return _commit(item, session, scratch, {"status": "skipped", "reason": item.skip}, {}, 0)
         context, began = session.context(), time.perf_counter()
         job = dataclasses.replace(item.job, scratch=scratch)
-        first = _process(train_and_predict, job, item, session, context)
+        first = _process(session.predict, job, item, session, context)
         done, seconds, peak = dict(first.result), dict(first.result.get("seconds", {})), first.peak_bytes
         outcome = first
         if first.status == "ok":
