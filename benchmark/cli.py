@@ -97,6 +97,13 @@ def _store(function):
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
 @click.option("--profile", default="mini", show_default=True, help="mini: small settings; full: the published ones.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@click.option(
+    "--ladder",
+    type=click.Choice(["off", "on", "full"]),
+    default="on",
+    show_default=True,
+    help="What reconstructions are compared with; full: also the same method trained on permuted pairs.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: mini: cores, at most 8; full: 1]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run. [default: cores / jobs]")

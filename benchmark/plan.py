@@ -57,6 +57,7 @@ class Request:
     cache: Path = Path()
     weights: Path | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ladder: str = "on"
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
             oracle = bool(getattr(method, "oracle", False))
             marks = ["oracle"] if oracle and "leaky selection" not in own else []
             asked = {name: track.space for name, track in tracks.items()}
+            if "reconstruction" in tracks and request.ladder == "full":
+                asked["ladder"] = "full"  # the method is trained twice
             for seed in request.seeds:
                 spec = RunSpec(
                     suite=suite.name,
@@ -195,7 +198,8 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                     split=split.checksum,
                     weights=digest(weights) if weights else "",
                 )
-                scores = score_id(run, {track: [[m, *versions[m]] for m in t.metrics] for track, t in tracks.items()})
+                scored = {track: [[m, *versions[m]] for m in t.metrics] for track, t in tracks.items()}
+                scores = score_id(run, scored | ({"ladder": "off"} if request.ladder == "off" else {}))
                 yield Planned(
                     spec=spec,
                     id=run,
@@ -229,7 +233,11 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         threads=request.threads,
                         weights=request.weights,
                         oracle=oracle,
-                        options={"score_id": scores, "figures": not getattr(cls, "control", False)},
+                        options={
+                            "score_id": scores,
+                            "figures": not getattr(cls, "control", False),
+                            "ladder": request.ladder,
+                        },
                     ),
                 )
 

@@ -151,7 +151,8 @@ def score(job: Job, report: Report) -> dict[str, Any]:
             parts.append(scoring.Part(fold.name, items, truth, predictions, centre, gallery, trained))
         table, summary = scoring.score(parts, job.tracks, metrics, models)
         more, rungs = {"items": scoring.item_values(table, job.tracks)}, {}
-        if "reconstruction" in job.tracks and any(part.predictions.features for part in parts):
+        climbs = "reconstruction" in job.tracks and job.options.get("ladder") != "off"
+        if climbs and any(part.predictions.features for part in parts):
             report("ladder")
             folders = [job.scratch / "ladder" / part.fold for part in parts]
             permuted = [restore(folder) for folder in folders if folder.is_dir()]
