@@ -142,7 +142,9 @@ def of_run(folder: Path, parts: Sequence[Part], views: Mapping[str, Any], rungs:
         place = sorted(named, key=lambda name: next(i for i, o in enumerate(order) if name.startswith(o)))
         reconstruction_sheet(folder, first, {name: named[name] for name in place})
     loss_curves(folder)
-    return [name for name in (RECONSTRUCTED, RETRIEVED, RANKS, LOSS) if (folder / name).is_file()]
+    own = (RECONSTRUCTED, RETRIEVED, RANKS, LOSS)
+    others = sorted({path.name for path in folder.glob("*.png")} - set(own))  # what the method drew itself
+    return [*(name for name in own if (folder / name).is_file()), *others]
 
 
 def _read_log(path: Path) -> list[list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark import ridge
-from benchmark.api import Predictions, Reconstructor
+from benchmark.api import Predictions, Reconstructor, item_seeds
 from benchmark.errors import BenchError
 from methods._torch import write_log
 
@@ -41,6 +41,8 @@ class BrainDiffuserParams:
         Of Versatile Diffusion.
     temperature, draw_pixels : float, bool
         Of the VDVAE's remaining layers and pixels.
+    roi_analysis : bool
+        Also draw what single ROIs stand for (``roi_analysis.png`` in the run directory).
     """
 
     layers: float = 1.0
@@ -58,6 +60,7 @@ class BrainDiffuserParams:
     draw_pixels: bool = True
     epochs: int = 200
     patience: int = 10
+    roi_analysis: bool = False
 
 
 class BrainDiffuser(Reconstructor):
@@ -76,6 +79,7 @@ class BrainDiffuser(Reconstructor):
         "sgd-ridge": {"regression": "sgd"},
         "random-voxels": {"voxels": 5224 / 15724, "penalty": 8000.0},
         "published-renormalisation": {"renormalise": "test-set"},
+        "roi-analysis": {"roi_analysis": True},
     }
     profiles = {
         "mini": {"choose_penalty": True, "steps": 20, "guidance": 3.0, "temperature": 0.0, "draw_pixels": False}
@@ -95,6 +99,9 @@ class BrainDiffuser(Reconstructor):
         for name, values in known.items():
             if (value := getattr(self.params, name)) not in values:
                 raise BenchError(f"brain-diffuser: {name} must be one of {', '.join(values)}, got {value!r}.")
+
+        if self.params.roi_analysis and self.params.regression != "ridge":
+            raise BenchError("brain-diffuser: roi_analysis needs the linear maps of regression ridge.")
 
     def supports(self, dataset):
         if "reconstruction" not in dataset.tracks or not dataset.has_images:
@@ -131,6 +138,8 @@ class BrainDiffuser(Reconstructor):
                 unseen = self.model.out_of_fold(name, groups=train.stimulus, seed=seed)
                 self.wanted[name] = unseen.target_mean, unseen.target_std
                 self.own[name] = unseen.mean, unseen.std
+            if p.roi_analysis:
+                self._draw_rois(train.fmri.rois, tables, workdir)
             return
         from methods._regression import Network
 
@@ -159,6 +168,22 @@ class BrainDiffuser(Reconstructor):
             features["image_tokens"], text, seeds, low, p.strength, p.steps, p.guidance, p.text_weight
         )
         return Predictions(images=pictures, intermediates={"stage 1": low})
+
+    def _draw_rois(self, rois, tables, workdir):
+        """Draw what the fitted maps make of every ROI alone."""
+        from methods import _roi_analysis as analysis
+
+        found = analysis.patterns({name: mask[self.columns] for name, mask in rois.items()})
+        if not found:
+            return
+        on = np.stack(list(found.values())) * self.model.scale + self.model.mean  # z-scored, these are the patterns
+        means = {name: np.asarray(table.mean(0, dtype=np.float64)) for name, table in tables.items()}
+        stds = {name: np.asarray(table.std(0)) for name, table in tables.items()}
+        raw = self.model.predict(on.astype(np.float32))
+        rest = self.model.predict(np.asarray(self.model.mean, np.float32)[None])
+        features = analysis.features({name: y - rest[name] for name, y in raw.items()}, means, stds)
+        made = self.generate(features, item_seeds(self.seed, len(found)), self.models)
+        analysis.draw(workdir, dict(zip(found, made.images, strict=True)))
 
     def _ridge(self, x, targets, groups):
         p = self.params

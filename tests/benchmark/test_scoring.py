@@ -40,6 +40,7 @@ def test_the_truth_is_best_and_every_metric_is_there():
     assert found["top1"]["chance"] == pytest.approx(1 / 20)
     assert found["two_way"] | {"value": 0} == {
         "value": 0, "n": 20, "chance": 0.5, "higher_is_better": True, "version": 1, "protocol": "bench-1", "note": "",
+        "range": [0, 1],
     }  # fmt: skip
     assert table["metric"].count("two_way") == 20
     assert len({len(column) for column in table.values()}) == 1

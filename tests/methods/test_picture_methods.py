@@ -13,6 +13,8 @@ from benchmark.api import DatasetInfo, item_seeds
 from benchmark.errors import BenchError
 from benchmark.registry import resolve
 from methods import _mindeye_net as net
+from methods._roi_analysis import features as roi_features
+from methods._roi_analysis import patterns
 from methods.brain2clip import SCHEMES, Brain2CLIP, _targets
 from methods.brain_diffuser import PENALTIES, BrainDiffuser
 from methods.mindeye import MindEye
@@ -185,6 +187,43 @@ def test_stage_one_stands_beside_the_picture(tmp_path):
     assert found.intermediates["stage 1"].shape == (7, SIZE, SIZE, 3)
 
 
+def test_patterns_of_visual_areas_are_their_own():
+    """The published code made V1 to V4 of the face areas' mask."""
+    column = np.arange(10)
+    rois = {"V1v": column < 2, "V1d": column == 2, "FFA-1": column > 7, "hV4": column < 0, "ecc-4+": column == 5}
+    found = patterns(rois)
+    assert list(found) == ["faces", "V1", "ecc 4+"]  # an empty ROI is left out
+    np.testing.assert_array_equal(found["V1"], [1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(np.flatnonzero(found["faces"]), [8, 9])
+
+
+def test_features_of_rois_have_the_stated_lengths():
+    rng = np.random.default_rng(0)
+    shapes = {"vdvae": (91_168,), "image_tokens": (257, 4), "text_tokens": (77, 4)}
+    deviations = {name: rng.standard_normal((3, *shape)) for name, shape in shapes.items()}
+    means = {name: 0.1 * rng.standard_normal(shape) for name, shape in shapes.items()}
+    found = roi_features(deviations, means, {name: np.ones(shape) for name, shape in shapes.items()})
+    assert np.linalg.norm(found["vdvae"], axis=1) == pytest.approx([80] * 3, rel=1e-5)
+    for name, length in (("image_tokens", 15), ("text_tokens", 9)):
+        moved = (found[name] - means[name]).reshape(3, -1)
+        assert np.linalg.norm(moved, axis=1) == pytest.approx([length] * 3, rel=1e-4)
+        cosine = (moved * deviations[name].reshape(3, -1)).sum(1)
+        assert (cosine > 0).all()
+
+
+def test_roi_analysis_draws_every_roi_and_changes_nothing_else(tmp_path):
+    made = make_pictures()
+    plain = fitted("brain-diffuser", made, tmp_path).predict(made[1])
+    drawn = fitted("brain-diffuser", made, tmp_path, "roi-analysis").predict(made[1])
+    assert (plain.images == drawn.images).all()
+    assert (tmp_path / "roi_analysis.png").stat().st_size > 500
+    with np.load(tmp_path / "roi_analysis.npz", allow_pickle=False) as found:
+        assert set(found) == {"V1"}  # the only group of these ROIs with voxels
+        assert found["V1"].shape == (SIZE, SIZE, 3)
+    with pytest.raises(BenchError, match="roi_analysis needs"):
+        BrainDiffuser(BrainDiffuser.Params(roi_analysis=True, regression="mlp"))
+
+
 # ---------------------------------------------------------------- MindEye-bagging
 
 
@@ -321,20 +360,27 @@ def test_mixing_leaves_a_share_as_it_is():
     np.testing.assert_allclose(mixed, weight[:, None] * x + (1 - weight[:, None]) * x[partner])
 
 
-def test_the_prior_returns_what_it_was_trained_on():
-    """With one target for every condition, sampling gives it."""
+def test_the_prior_starts_from_its_condition_and_learns_to_correct_it():
     torch.manual_seed(0)
     prior = net.Prior((3, 4), depth=1, heads=2)
-    target = F.normalize(torch.randn(1, 3, 4), dim=-1)
+    condition = torch.randn(8, 3, 4)
+    torch.testing.assert_close(prior.sample(condition, torch.randn(8, 3, 4)), condition / prior.scale)
     adam = torch.optim.Adam(prior.parameters(), lr=3e-3)
+
+    def pairs(n):  # the condition is the target, half as large and moved
+        target = F.normalize(torch.randn(n, 3, 4), dim=-1)
+        return target, 0.5 * target * prior.scale + 1
+
     for _ in range(300):
-        loss = prior.loss(torch.randn(32, 3, 4), target.expand(32, 3, 4))
+        target, condition = pairs(64)
+        loss = prior.loss(condition, target)
         adam.zero_grad()
         loss.backward()
         adam.step()
     prior.eval()
-    drawn = prior.sample(torch.randn(8, 3, 4), torch.randn(8, 3, 4))
-    assert (drawn - target).abs().mean() < 0.1
+    target, condition = pairs(64)
+    drawn = prior.sample(condition, torch.randn(64, 3, 4))
+    assert (drawn - target).abs().mean() < 0.5 * (condition / prior.scale - target).abs().mean()
 
 
 def test_the_sample_most_like_the_retrieval_tokens_is_kept():
