@@ -237,6 +237,10 @@ class Brain2Word(Method):
         if truth is None:
             raise BenchError(f"{self.name}: selection published-leaky needs the truth, predict was given none.")
         train, seed, workdir = self.rest
+        if len(unseen := np.setdiff1d(truth.ids, self.ids)):
+            raise BenchError(
+                f"{self.name}: selection published-leaky cannot judge by {unseen[0]!s}, a word not trained."
+            )
         row = {word: i for i, word in enumerate(self.ids)}
         word = np.array([row[w] for w in truth.ids])
         self._fit(train, np.arange(len(train)), (fmri.data, word), seed, workdir)
@@ -250,10 +254,8 @@ class Brain2Word(Method):
                 raise BenchError(f"{self.name}: expected at least one ROI with voxels, the training set has none.")
             blocks = blocks or [self.columns]  # the whole brain is one block
             sizes = np.array([len(voxels) for voxels in blocks])
-            self.columns, self.rois = (
-                np.concatenate(blocks),
-                (sizes, parcels.widths(sizes, self.params.voxels_per_unit)),
-            )
+            self.columns = np.concatenate(blocks)
+            self.rois = sizes, parcels.widths(sizes, self.params.voxels_per_unit)
         x = np.asarray(train.fmri.data[np.ix_(fit, self.columns)], np.float32)
         self.mean = x.mean(0, dtype=np.float64).astype(np.float32)
         x -= self.mean

@@ -328,6 +328,8 @@ def test_published_selection_stops_by_the_test_subject_and_says_so(tmp_path):
     assert p.embeddings["glove"].shape == (60, 12)
     with pytest.raises(BenchError, match="needs the truth"):
         trained(Brain2WordRoi, train, tmp_path, "published-leaky").predict(test)
+    with pytest.raises(BenchError, match="cannot judge by new"):
+        method.predict(test, truth=dataclasses.replace(truth, ids=np.full(60, "new")))
 
 
 @pytest.mark.parametrize("option", ["heads", "ranking", "selection"])
