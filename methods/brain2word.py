@@ -10,6 +10,7 @@ import numpy as np
 from benchmark import parcels
 from benchmark.api import Method, Predictions
 from benchmark.errors import BenchError
+from methods._blocks import fit_blocks
 from methods._torch import seeded, write_log
 
 HEADS = ("combined", "classification", "regression")
@@ -175,7 +176,7 @@ class Brain2Word(Method):
         """Predict; ``truth`` is given with the published selection only, which stops the training by it."""
         if self.oracle:
             self._fit_by(fmri, truth)
-        code, vector, scores = self._outputs(self._tensor(self._scaled(fmri.data)))
+        code, vector, scores = self._outputs(self._tensor(self.blocks(fmri.data)))
         more = {"code": code, "word_code_r": correlation(code, self.word_codes)}
         if scores is None or not self.closed:  # scores over training words cannot rank unseen ones
             return Predictions(embeddings={self.space: vector}, intermediates=more)
@@ -216,17 +217,20 @@ class Brain2Word(Method):
         from methods import _brain2word_net as net
 
         p = self.params
-        x = self._fit_scaling(train, fit)
+        masks = train.fmri.rois if p.roi_layer else None
+        if self.needs_rois and not any(mask.any() for mask in masks.values()):
+            raise BenchError(f"{self.name}: expected at least one ROI with voxels, the training set has none.")
+        self.blocks, x = fit_blocks(train.fmri.data, fit, masks, p.voxels_per_unit)
         scans = self._scans(train, fit)
         rng = np.random.default_rng(seed)
         with seeded(seed):
-            trunk = net.Trunk(x.shape[1], p.hidden, self.rois, p.dropout, p.bn_momentum)
+            trunk = net.Trunk(x.shape[1], p.hidden, self.blocks.rois, p.dropout, p.bn_momentum)
             sizes = self.table.shape[1], len(self.ids)
             reconstructs = p.reconstruction_weight > 0
             network = net.Network(trunk, *sizes, p.heads, p.chained, reconstructs, p.dropout, p.bn_momentum)
             self.net = network.to(self.device)
             data = self._data(x, train.stimulus[fit])
-            held = self._data(self._scaled(held[0]), held[1])
+            held = self._data(self.blocks(held[0]), held[1])
             log = training.fit_stages(self.net, data, held, scans, p, rng)
         self.share = self._choose_share(held)
         self.word_codes = training.word_means(self.net, data, len(self.ids))["code"].cpu().numpy()
@@ -245,30 +249,6 @@ class Brain2Word(Method):
         word = np.array([row[w] for w in truth.ids])
         self._fit(train, np.arange(len(train)), (fmri.data, word), seed, workdir)
 
-    def _fit_scaling(self, train, fit):
-        """Choose the voxels and their order, fit the scaling to the rows ``fit`` and return these, scaled."""
-        self.columns, self.rois = np.arange(train.fmri.data.shape[1]), None
-        if self.params.roi_layer:
-            blocks = [voxels for mask in train.fmri.rois.values() if len(voxels := np.flatnonzero(mask))]
-            if not blocks and self.needs_rois:
-                raise BenchError(f"{self.name}: expected at least one ROI with voxels, the training set has none.")
-            blocks = blocks or [self.columns]  # the whole brain is one block
-            sizes = np.array([len(voxels) for voxels in blocks])
-            self.columns = np.concatenate(blocks)
-            self.rois = sizes, parcels.widths(sizes, self.params.voxels_per_unit)
-        x = np.asarray(train.fmri.data[np.ix_(fit, self.columns)], np.float32)
-        self.mean = x.mean(0, dtype=np.float64).astype(np.float32)
-        x -= self.mean
-        std = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))  # no second copy of the data
-        self.scale = np.where(std > 1e-6 * np.abs(self.mean), std, 1).astype(np.float32)
-        x /= self.scale
-        return x
-
-    def _scaled(self, data):
-        x = np.asarray(data[:, self.columns], np.float32) - self.mean
-        x /= self.scale
-        return x
-
     def _scans(self, train, fit):
         """Return scans without words to pre-train on and to stop by, or None where there are none.
 
@@ -281,7 +261,7 @@ class Brain2Word(Method):
         held = ~np.isin(train.unlabelled.subject, train.fmri.subject[fit])
         if not held.any() or held.all():
             held = np.arange(len(held)) % 10 == 0
-        x = self._scaled(train.unlabelled.data)
+        x = self.blocks(train.unlabelled.data)
         return tuple(Data(self._tensor(x[rows])) for rows in (~held, held))
 
     def _data(self, x, word):

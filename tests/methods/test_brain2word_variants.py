@@ -11,6 +11,7 @@ from benchmark.api import DatasetInfo, Responses
 from benchmark.errors import BenchError
 from methods import _brain2word_fit as training
 from methods import _brain2word_net as net
+from methods._blocks import fit_blocks
 from methods.brain2word import (
     Brain2WordAutoencoder,
     Brain2WordBase,
@@ -87,8 +88,8 @@ def test_voxels_outside_every_roi_do_not_matter_and_overlaps_count_twice(tmp_pat
     rois = {"a": np.arange(40) < 20, "empty": np.zeros(40, bool), "b": (np.arange(40) >= 15) & (np.arange(40) < 30)}
     train = dataclasses.replace(train, fmri=dataclasses.replace(train.fmri, rois=rois))
     method = trained(Brain2WordRoi, train, tmp_path, voxels_per_unit=5)
-    assert method.columns.tolist() == [*range(20), *range(15, 30)]
-    assert method.rois[1].tolist() == [4, 3]
+    assert method.blocks.columns.tolist() == [*range(20), *range(15, 30)]
+    assert method.blocks.rois[1].tolist() == [4, 3]
     expected = method.predict(test).embeddings["glove"]
     changed = Responses(np.where(np.arange(40) < 30, test.data, -9), test.subject, rois)
     np.testing.assert_array_equal(method.predict(changed).embeddings["glove"], expected)
@@ -100,7 +101,7 @@ def test_without_rois_the_brain_is_one_block_and_the_roi_network_is_skipped(tmp_
     train, _, _ = make_words()
     for cls in (Brain2WordAutoencoder, Brain2WordMeanReg):
         method = trained(cls, train, tmp_path, voxels_per_unit=20)
-        assert [values.tolist() for values in method.rois] == [[40], [2]]
+        assert [values.tolist() for values in method.blocks.rois] == [[40], [2]]
     with pytest.raises(BenchError, match="brain2word-roi: expected at least one ROI"):
         trained(Brain2WordRoi, train, tmp_path)
 
@@ -172,9 +173,9 @@ def test_sentences_of_held_out_subjects_stop_pretraining(tmp_path):
     for held, expected in (("s1", subject == "s1"), ("s9", np.arange(30) % 10 == 0)):
         method, fit = make(Brain2WordAutoencoder), np.flatnonzero(train.fmri.subject != held)
         method.device = "cpu"
-        method._fit_scaling(train, fit)
+        method.blocks, _ = fit_blocks(train.fmri.data, fit, train.fmri.rois)
         there, rest = method._scans(train, fit)
-        scaled = method._scaled(data)
+        scaled = method.blocks(data)
         np.testing.assert_array_equal(rest.x.numpy(), scaled[expected])
         np.testing.assert_array_equal(there.x.numpy(), scaled[~expected])
         assert there.word is None
@@ -319,11 +320,11 @@ def test_published_selection_stops_by_the_test_subject_and_says_so(tmp_path):
     assert not (tmp_path / "train_log.csv").exists()
     p = method.predict(test, truth=truth)
     with torch.no_grad():
-        found, _ = training.losses(method.net.eval(), method._data(method._scaled(test.data), word), ("vector",))
+        found, _ = training.losses(method.net.eval(), method._data(method.blocks(test.data), word), ("vector",))
     log = [float(row["val_loss"]) for row in log_of(tmp_path)]
     assert found["vector"].item() == pytest.approx(min(log), abs=1e-5)
     np.testing.assert_allclose(
-        method.mean, train.fmri.data.mean(0)[method.columns], rtol=1e-4, atol=1e-5
+        method.blocks.mean, train.fmri.data.mean(0)[method.blocks.columns], rtol=1e-4, atol=1e-5
     )  # every training row fits
     assert p.embeddings["glove"].shape == (60, 12)
     with pytest.raises(BenchError, match="needs the truth"):
