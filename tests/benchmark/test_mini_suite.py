@@ -10,8 +10,8 @@ RANKED = {"embedding": "two_way", "reconstruction": "judge_two_way", "words": "t
 
 
 @pytest.fixture(scope="module")
-def main_job(tmp_path_factory):
-    """Run the main job once; returns {track: {method: mean over subjects of the ranked metric}} and the objects."""
+def job_folder(tmp_path_factory):
+    """Run the main job once."""
     import subprocess
     import sys
 
@@ -19,7 +19,13 @@ def main_job(tmp_path_factory):
     command = [sys.executable, "-m", "benchmark.cli", "run", "--method", "all", "--json", "out.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    objects = json.loads((folder / "out.json").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def main_job(job_folder):
+    """Return {track: {method: its records of the ranked metric}}."""
+    objects = json.loads((job_folder / "out.json").read_text())
     values = {}
     for o in objects:
         values.setdefault(o["track"], {}).setdefault(o["method"], []).append(o["metrics"][RANKED[o["track"]]])
@@ -85,3 +91,33 @@ def test_miyawaki2008_runs_on_both_subjects(bench, test_data, tmp_path):
     assert found["S1"] > 0.9
     assert found["S2"] > 0.9
     assert "seen stimuli" in (tmp_path / "runs/leaderboards/miyawaki2008/reconstruction.md").read_text()
+
+
+@pytest.mark.slow
+def test_images_are_retrieved_ten_times_better_than_by_chance(job_folder):
+    objects = json.loads((job_folder / "out.json").read_text())
+    top1 = {o["method"]: o["metrics"]["top1"] for o in objects if o["track"] == "embedding"}
+    chance = top1["ridge"]["chance"]
+    learnt = max(v["value"] for k, v in top1.items() if k not in CONTROLS | {"ridge"})
+    assert min(top1["ridge"]["value"], learnt) >= 10 * chance
+
+
+@pytest.mark.slow
+def test_the_ladders_of_the_main_job(job_folder):
+    """True features are recognised, predicted ones better than a derangement; intervals over 120 items."""
+    found = {}
+    for path in (job_folder / "runs" / "mini" / "synthetic-scenes").glob("*/*/scores.json"):
+        scores = json.loads(path.read_text())
+        if "ladder" in scores:
+            found[path.parent.parent.name] = scores
+    assert set(found) == {"brain-diffuser", "brain2clip", "mindeye", "mindeye-bagging"}
+    for method, scores in found.items():
+        own, rungs = scores["tracks"]["reconstruction"], scores["ladder"]["rungs"]
+        assert rungs["true features"]["judge_two_way"]["value"] >= 0.95, method
+        assert rungs["true features"]["clip_two_way"]["value"] >= 0.95, method
+        assert abs(rungs["derangement"]["judge_two_way"]["value"] - 0.5) < 0.06, method
+        half = 1.98 * sqrt(1 / 12 / 120)
+        assert own["judge_two_way"]["value"] - half > rungs["derangement"]["judge_two_way"]["value"], method
+        assert scores["ladder"]["stage"] == "regression", method
+    l1 = found["mindeye-bagging"]["ladder"]["l1"]
+    assert max(v for k, v in l1.items() if "@" not in k) < l1["latents 1@mean"]  # better than the mean latent
