@@ -242,9 +242,7 @@ class Brain2Word(Method):
             raise BenchError(f"{self.name}: selection published-leaky needs the truth, predict was given none.")
         train, seed, workdir = self.rest
         if len(unseen := np.setdiff1d(truth.ids, self.ids)):
-            raise BenchError(
-                f"{self.name}: selection published-leaky cannot judge by {unseen[0]!s}, a word not trained."
-            )
+            raise BenchError(f"{self.name}: selection published-leaky cannot judge by {unseen[0]}, a word not seen.")
         row = {word: i for i, word in enumerate(self.ids)}
         word = np.array([row[w] for w in truth.ids])
         self._fit(train, np.arange(len(train)), (fmri.data, word), seed, workdir)
@@ -284,6 +282,9 @@ class Brain2Word(Method):
 # All were chosen by the inner validation subject.
 MINI = {"voxels_per_unit": 2, "epochs": 16, "patience": 5, "lr": 1e-2, "bn_momentum": 0.1, "class_weight": 0.05}
 
+# Alone beside the reconstruction and the penalty, the class head has its published weight in every profile.
+CLASSES_ALONE = {"classification": {"heads": "classification", "class_weight": 1.5}}
+
 
 class Brain2WordBase(Brain2Word):
     """The base network: 2000 - 200 units, then a vector head and a class head side by side."""
@@ -315,6 +316,7 @@ class Brain2WordAutoencoder(Brain2Word):
 
     name = "brain2word-autoencoder"
     Params = AutoencoderParams
+    presets = Brain2Word.presets | CLASSES_ALONE
     profiles = {"mini": MINI}
     reported = {
         "original": {"top1": 0.0481, "top5": 0.1296, "pairwise_2v2": 0.8411},
@@ -327,6 +329,7 @@ class Brain2WordMeanReg(Brain2Word):
 
     name = "brain2word-meanreg"
     Params = MeanRegParams
+    presets = Brain2Word.presets | CLASSES_ALONE
     profiles = {"mini": MINI | {"epochs": 10, "rounds": 2, "round_epochs": 4}}
     reported = {
         "original": {"top1": 0.0555, "top5": 0.1314, "pairwise_2v2": 0.8464},
