@@ -76,7 +76,7 @@ def l1(true, predicted):
 
 
 def squared_distance(true, predicted):
-    return [sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)) for a, b in zip(true, predicted)]
+    return [float(np.sum((a.astype(float) - b.astype(float)) ** 2)) for a, b in zip(true, predicted, strict=True)]
 
 
 def correlation_distance(true, predicted):
@@ -116,7 +116,8 @@ def places(row, own):
 
 def over_places(function):
     def values(scores, target):
-        return [float(np.mean([function(p, len(row)) for p in places(row, own)])) for row, own in zip(scores, target)]
+        pairs = zip(scores, target, strict=True)
+        return [float(np.mean([function(place, len(row)) for place in places(row, own)])) for row, own in pairs]
 
     return values
 
@@ -434,7 +435,13 @@ def sizes():
 def captions():
     return {
         "random": {
-            "predicted": ["a man riding a wave", "two dogs", "a red boat on the water near a pier", "a cat", "green tea"],
+            "predicted": [
+                "a man riding a wave",
+                "two dogs",
+                "a red boat on the water near a pier",
+                "a cat",
+                "green tea",
+            ],
             "true": [
                 ["a man riding a wave on a board", "a surfer rides a large wave"],
                 ["two dogs play in the grass", "a pair of dogs", "two brown dogs run"],
