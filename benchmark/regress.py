@@ -120,6 +120,8 @@ def compare(committed: Mapping[Key, Row], now: Mapping[Key, Row]) -> Report:
         if why:
             moved.append((*label, "all", "", "", "", why))
             continue
+        if fresh := sorted(new.values.keys() - old.values.keys() - old.versions.keys()) if old.status == "ok" else []:
+            notes.append(f"{' '.join(label)}: not among the committed metrics: {', '.join(fresh)}")
         if old.status != new.status:
             notes.append(f"{' '.join(label)}: was {old.status}, now {new.status}")
         for metric in sorted({*old.values, *new.values}):
@@ -128,7 +130,6 @@ def compare(committed: Mapping[Key, Row], now: Mapping[Key, Row]) -> Report:
                 notes.append(f"{' '.join(label)} {metric}: version {versions[0]} is now {versions[1]}, not compared")
                 continue
             if metric not in old.values:
-                notes.append(f"{' '.join(label)} {metric}: not among the committed values")
                 continue
             before, band = old.values[metric], bands[_without_seed(key), metric]
             if metric not in new.values:
