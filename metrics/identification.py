@@ -13,6 +13,9 @@ that is done again in float64, so the result is the one that float64 gives throu
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from metrics import validate, vectors
@@ -21,31 +24,33 @@ TIE = 1e-12
 _SCREEN, _SCREEN_SLOPE = 1e-6, 2e-5
 _TILE = 2048
 _FEATURES = 1024
-_PAIR_NUMBERS = 2**22
+_PAIR_NUMBERS = 2**17  # blocks that stay in cache
 
 
 class _Units:
-    """Rows of a matrix, centred and of length 1, made block by block when asked for."""
+    """Rows of a matrix, centred and of length 1, made block by block when asked for.
+
+    Ordinary float32 rows are only centred in a block, and ``after`` scales what is summed over blocks.
+    """
 
     def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows
         self.peak, self.mean, self.norm = vectors.spread(rows)
-        # float32 may centre the rows where 1 / norm stays in its range and no mean dwarfs the deviations from it
+        # float32 may centre the rows where products stay in its range and no mean dwarfs the deviations from it
         deviation = self.norm.min() / np.sqrt(rows.shape[1])
         self.single = (
-            rows.dtype == np.float32 and self.peak.max() < 1e15 and self.peak.min() > 1e-15 and deviation > 1e-4
+            rows.dtype == np.float32 and self.peak.max() < 1e15 and self.peak.min() > 1e-10 and deviation > 1e-4
         )
+        self.centre = self.mean * self.peak if self.single else None
+        self.after = 1 / (self.norm * self.peak) if self.single else np.ones(len(rows))
 
     def block(self, index: slice | np.ndarray, features: slice, dtype: type) -> np.ndarray:
         block = self.rows[index, features]
-        peak, mean, norm = self.peak[index, None], self.mean[index, None], self.norm[index, None]
-        if dtype == np.float32 and self.single:
-            block = block - (mean * peak).astype(np.float32)
-            block *= (1 / (norm * peak)).astype(np.float32)
-            return block
-        block = block / peak
-        block -= mean
-        block /= norm
+        if self.single:
+            return np.subtract(block, self.centre[index, None].astype(dtype), dtype=dtype)
+        block = block / self.peak[index, None]
+        block -= self.mean[index, None]
+        block /= self.norm[index, None]
         return block.astype(dtype, copy=False)
 
 
@@ -133,13 +138,16 @@ def _identify(true: _Units, predicted: _Units, pairwise: bool, tie: float = 0.5)
     wins = np.zeros(n)
     fast = np.float32 if true.rows.dtype == predicted.rows.dtype == np.float32 else np.float64
     everyone = np.arange(n)
-    own = _pairs(predicted, everyone, true, everyone)
+    # of one tile, the product has every item's own correlation too; float64 then settles those that matter
+    whole = _product(predicted, everyone, true, everyone, fast) if n <= _TILE else None
+    own = _pairs(predicted, everyone, true, everyone) if whole is None else whole.diagonal().copy()
 
     def margins(items: np.ndarray, others: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-        result = _product(predicted, items, true, others, dtype)
+        known = whole is not None and len(items) == n and dtype == fast
+        result = whole.copy() if known else _product(predicted, items, true, others, dtype)
         size = np.abs(result)
         if pairwise:
-            swapped = _product(true, items, predicted, others, dtype)
+            swapped = whole.T if known else _product(true, items, predicted, others, dtype)
             size += np.abs(swapped)
             result += swapped
             result -= own[others]
@@ -163,11 +171,17 @@ def _identify(true: _Units, predicted: _Units, pairwise: bool, tie: float = 0.5)
             if fast == np.float32:
                 rows, columns = np.nonzero(np.abs(margin) <= _SCREEN + _SCREEN_SLOPE * size)
                 again = np.unique(rows)
+                if whole is not None and len(rows):
+                    settled = np.union1d(again, columns) if pairwise else again
+                    own[settled] = _pairs(predicted, settled, true, settled)
                 # a gathered pair costs about 50 times its share of a matrix product
                 if 50 * len(rows) < len(again) * len(others):
                     margin[rows, columns] = margins_of(items[rows], others[columns])
                 elif len(rows):
+                    own[:] = _pairs(predicted, everyone, true, everyone) if whole is not None else own
                     margin[again], _ = margins(items[again], others, np.float64)
+                    if first == second:
+                        margin[again, again] = np.inf
             credit = (margin > TIE) + tie * (np.abs(margin) <= TIE)
             if first == second:
                 np.fill_diagonal(credit, 0)
@@ -179,20 +193,41 @@ def _identify(true: _Units, predicted: _Units, pairwise: bool, tie: float = 0.5)
 
 def _product(a: _Units, rows: np.ndarray, b: _Units, columns: np.ndarray, dtype: type) -> np.ndarray:
     """Correlation of the given rows of ``a`` with those of ``b``, shape (n_rows, n_columns), float64."""
-    total = np.zeros((len(rows), len(columns)))
+    from threadpoolctl import threadpool_limits
+
+    shape = len(rows), len(columns)
     rows, columns = _as_slice(rows), _as_slice(columns)
-    for features in vectors.blocks(a.rows.shape[1], 1, _FEATURES):
-        total += a.block(rows, features, dtype) @ b.block(columns, features, dtype).T
+    parts = list(vectors.blocks(a.rows.shape[1], 1, _FEATURES))
+    workers = max(1, min(len(parts), os.cpu_count() or 1, 4))
+
+    def some(worker: int) -> np.ndarray:
+        total = np.zeros(shape)
+        for features in parts[worker::workers]:
+            total += a.block(rows, features, dtype) @ b.block(columns, features, dtype).T
+        return total
+
+    # every core makes its own blocks, so that none waits while one centres them
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+        total, *more = pool.map(some, range(workers))
+    for other in more:
+        total += other
+    total *= a.after[rows, None]
+    total *= b.after[columns]
     return total
 
 
 def _pairs(a: _Units, rows: np.ndarray, b: _Units, columns: np.ndarray) -> np.ndarray:
     """Correlation of row ``rows[k]`` of ``a`` with row ``columns[k]`` of ``b`` for every k, in float64."""
-    total = np.zeros(len(rows))
-    for features in vectors.blocks(a.rows.shape[1], len(rows), _PAIR_NUMBERS):
-        x, y = a.block(rows, features, np.float64), b.block(columns, features, np.float64)
-        total += np.einsum("kd,kd->k", x, y)
-    return total
+    width = a.rows.shape[1]
+
+    def some(part: slice) -> np.ndarray:
+        x, y = _as_slice(rows[part]), _as_slice(columns[part])
+        total = np.zeros(part.stop - part.start)
+        for features in vectors.blocks(width, len(total), _PAIR_NUMBERS):
+            total += np.einsum("kd,kd->k", a.block(x, features, np.float64), b.block(y, features, np.float64))
+        return total * a.after[x] * b.after[y]
+
+    return vectors.threaded(some, vectors.blocks(len(rows), width, _PAIR_NUMBERS))
 
 
 def _as_slice(index: np.ndarray) -> slice | np.ndarray:

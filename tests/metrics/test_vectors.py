@@ -27,7 +27,7 @@ def _block(request, monkeypatch):
     """Run once as it is and once with blocks of a single row."""
     if request.param:
         whole = vectors.blocks
-        monkeypatch.setattr(vectors, "blocks", lambda n, width: whole(n, width, request.param))
+        monkeypatch.setattr(vectors, "blocks", lambda n, width, size=0: whole(n, width, request.param))
 
 
 @pytest.mark.usefixtures("_block")
