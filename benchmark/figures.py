@@ -39,25 +39,50 @@ def loss_curves(folder: Path) -> bool:
     tables = [(log, table) for log in logs if len(table := _read_log(log)) > 1]
     if not tables:
         return False
-    figure = _figure(6, 3.6)
-    axes = figure.subplots()
-    names = tables[0][1][0][1:]
+    columns = tables[0][1][0][1:]
+    networks = list(dict.fromkeys(map(_network, columns)))
+    tests: dict[str, list] = {}
     if (folder / TEST_LOG).is_file():
-        rows = _read_log(folder / TEST_LOG)[1:]
-        for number, network in enumerate(dict.fromkeys(row[0] for row in rows)):
-            points = sorted((float(epoch), float(loss)) for name, epoch, loss in rows if name == network)
-            label = None if number else "test"
-            axes.plot(*zip(*points, strict=True), color="black", lw=1, ls=":", marker=".", ms=4, label=label)
-    for column, name in enumerate(names, 1):
-        for number, (_, table) in enumerate(tables):
-            points = [(float(row[0]), float(row[column])) for row in table[1:] if row[column] not in ("", "nan")]
-            if points:
-                label = name.replace("_", " ") if not number else None
-                axes.plot(*zip(*points, strict=True), color=COLOURS[(column - 1) % len(COLOURS)], lw=1.3, label=label)
-    axes.set(xlabel=tables[0][1][0][0], ylabel="loss", title=f"{len(tables)} folds" if tables[1:] else "")
-    axes.legend(frameon=False, fontsize=7, ncols=1 + len(names) // 5)
+        for name, epoch, loss in _read_log(folder / TEST_LOG)[1:]:
+            tests.setdefault(name, []).append((float(epoch), float(loss)))
+    wide = min(len(networks), 3 if len(networks) > 4 else 2)
+    high = -(-len(networks) // wide)
+    figure = _figure(6 if wide == 1 else 4 * wide, 3.6 if high == 1 else 2.5 * high)
+    panels = figure.subplots(high, wide, squeeze=False, sharey=_comparable(tables, networks)).ravel()
+    for panel in panels[len(networks) :]:
+        panel.set_axis_off()
+    for axes, network, points in zip(panels, networks, [*tests.values(), *[[]] * len(networks)], strict=False):
+        own = [column for column, name in enumerate(columns, 1) if _network(name) == network]
+        if points:
+            axes.plot(*zip(*sorted(points), strict=True), color="black", lw=1, ls=":", marker=".", ms=4, label="test")
+        for colour, column in enumerate(own):
+            for number, (_, table) in enumerate(tables):
+                line = [(float(row[0]), float(row[column])) for row in table[1:] if row[column] not in ("", "nan")]
+                if line:
+                    label = columns[column - 1].removeprefix(network).strip().replace("_", " ")
+                    style = {"color": COLOURS[colour % len(COLOURS)], "lw": 1.3, "label": "" if number else label}
+                    axes.plot(*zip(*line, strict=True), **style)
+        title = ", ".join(part for part in (network, f"{len(tables)} folds" if tables[1:] else "") if part)
+        axes.set(xlabel=tables[0][1][0][0], ylabel="loss", title=title)
+        axes.legend(frameon=False, fontsize=7)
     _save(figure, folder / LOSS)
     return True
+
+
+def _network(column: str) -> str:
+    """Return what stands before ``train_loss`` and ``val_loss`` in a column's name: which network it is of."""
+    return next((column.removesuffix(end).strip() for end in ("train_loss", "val_loss") if column.endswith(end)), "")
+
+
+def _comparable(tables: Sequence[tuple[Path, list]], networks: Sequence[str]) -> bool:
+    """Whether the losses of several networks are of one size, so that their panels can share an axis."""
+    header, *rows = tables[0][1]
+    most = []
+    for network in networks:
+        own = [column for column, name in enumerate(header) if column and _network(name) == network]
+        found = [float(row[column]) for row in rows for column in own if row[column] not in ("", "nan")]
+        most += [max(found)] if found else []
+    return bool(most) and max(most) < 5 * min(most)
 
 
 def write_test_log(folder: Path, errors: Mapping[str, float]) -> None:

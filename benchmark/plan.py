@@ -170,7 +170,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
             judges = _sums(models.values(), request)
             versions = {n: [m.version, m.protocol, judges.get(models.get(n), "")] for n, m in records.items()}
             needed = [SPACES[t.space][0] for t in tracks.values() if t.space in SPACES]
-            needed += getattr(cls, "pretrained", ())
+            needed += getattr(method, "pretrained", ())
             weights = _sums(needed, request)
             source = entry.meta.get("source") or source_hash(entry.target, target)
             oracle = bool(getattr(method, "oracle", False))

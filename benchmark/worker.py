@@ -86,7 +86,7 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
     dataset = load(job.dataset, job.root, job.cache)
     folds = prepare.folds(dataset, job.split, job.spec.subject)
     space = next((t.space for t in job.tracks.values() if t.space), None)
-    reports, trained = [], 0
+    reports, pace, trained = [], [], 0
     for number, fold in enumerate(folds):
         name = f" {number + 1}/{len(folds)}" if len(folds) > 1 else ""
         report(f"prepare{name}")
@@ -116,10 +116,11 @@ def train_and_predict(job: Job, report: Report) -> dict[str, Any]:
             report(f"permuted training{name}")
             permuted = ladder.train_permuted(_made(job), train, test, seed, device, workdir)
             save(permuted, job.scratch / "ladder" / fold.name, prepare.test_items(fold).ids)
+        pace += [method.training] if getattr(method, "training", None) else []
         reports.append(asdict(fold.report))
         trained += len(train)
     facts = {"preparation": reports, "device": device, "n_train": trained, "cpu_seconds": time.process_time()}
-    return {"seconds": seconds, **facts, **preloaded()}
+    return {"seconds": seconds, **facts, **({"training": pace} if pace else {}), **preloaded()}
 
 
 def score(job: Job, report: Report) -> dict[str, Any]:

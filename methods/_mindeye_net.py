@@ -217,7 +217,7 @@ def optimiser(modules: Sequence[nn.Module], lr: float, decay: float, n_steps: in
         {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": decay},
         {"params": plain, "weight_decay": 0},
     ]
-    adam = torch.optim.AdamW(groups, lr=lr)
+    adam = torch.optim.AdamW(groups, lr=lr, fused=named[0][1].is_cuda)
     warm = min(0.3, 2 / epochs)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         adam, lr, total_steps=n_steps, pct_start=max(warm, 2 / n_steps), final_div_factor=1000

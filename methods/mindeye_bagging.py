@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from benchmark.api import Predictions, Reconstructor, item_seeds
 from benchmark.errors import BenchError
-from methods._torch import seeded, write_curves
+from methods._torch import PRECISIONS, Pace, seeded, write_curves
 
 ROI_SETS = {
     "none": (),
@@ -19,7 +22,7 @@ ROI_SETS = {
     ),
     "set3": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
 }
-SNAPSHOTS = 8  # epochs whose test loss is known afterwards
+ABLATION = tuple((name, 3, batch) for name in ROI_SETS for batch in (16, 32, 64))
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class MindEyeBaggingParams:
         Share of the training stimuli, the same for all members, that picks the epoch.
     strength, steps, guidance : float, int, float
         Of the guided reconstruction.
+    draw : str
+        Members that are drawn: ``"vote"`` all, for the vote; ``"best"`` the one with the least validation loss.
+    snapshots : int
+        Epochs whose weights are kept on disk until the prediction, so that their test loss is known as well.
+    similarity : int
+        Training and validation stimuli in ``similarity.csv``; 0 leaves the table out.
+    precision : str
+        ``"bf16"`` (CUDA only, other devices stay at float32) or ``"float32"``.
+    compile : bool
+        Train through ``torch.compile``.
     """
 
     members: tuple = (("set3", 3, 16), ("set1", 2423, 16), ("set3", 849, 32), ("set3", 1921, 4))
@@ -57,6 +70,11 @@ class MindEyeBaggingParams:
     strength: float = 0.75
     steps: int = 50
     guidance: float = 6.0
+    draw: str = "vote"
+    snapshots: int = 8
+    similarity: int = 100
+    precision: str = "bf16"
+    compile: bool = False
 
 
 class MindEyeBagging(Reconstructor):
@@ -72,6 +90,7 @@ class MindEyeBagging(Reconstructor):
     presets = {
         "bootstrap": {"bootstrap": True},
         **{f"roi-{name}": {"members": ((name, 3, 16),)} for name in ROI_SETS},
+        "roi-ablation": {"members": ABLATION, "epochs": 50, "draw": "best", "snapshots": 3},
     }
     profiles = {
         "mini": {
@@ -83,6 +102,7 @@ class MindEyeBagging(Reconstructor):
             "max_lr": 2e-3,
             "steps": 12,
             "guidance": 3.0,
+            "precision": "float32",
         }
     }
     pretrained = ("kl", "captioner", "img2img", "clip")
@@ -90,24 +110,44 @@ class MindEyeBagging(Reconstructor):
     licence = "MIT"
     resources = {"gpus": 1, "memory_gb": 16, "minutes": 120}
 
-    candidates = "member "  # stages of which the ladder takes the best by the target
     comparisons = (
         ("predicted", "predicted, random pick"),
         ("predicted", "predicted, best member by validation"),
         ("predicted", "predicted, mean of latents"),
     )
 
+    def __init__(self, params=None):
+        super().__init__(params)
+        p = self.params
+        known = {"roi_mode": ("zero", "select"), "draw": ("vote", "best"), "precision": PRECISIONS}
+        for name, values in known.items():
+            if (value := getattr(p, name)) not in values:
+                raise BenchError(f"mindeye-bagging: {name} must be one of {', '.join(values)}, got {value!r}.")
+        if unknown := sorted({name for name, *_ in p.members} - set(ROI_SETS)):
+            raise BenchError(f"mindeye-bagging: unknown ROI set {unknown[0]!r}, expected {', '.join(ROI_SETS)}.")
+
+    @classmethod
+    def make_params(cls, profile, preset, overrides=None):
+        few = {"epochs": 4} if (profile, preset) == ("mini", "roi-ablation") else {}
+        return super().make_params(profile, preset, few | dict(overrides or {}))
+
+    @property
+    def candidates(self):
+        """Stages of which the ladder takes the best by the target; none where a single member is drawn."""
+        return "member " if self.params.draw == "vote" and len(self.params.members) > 1 else ""
+
     def supports(self, dataset):
         if "reconstruction" not in dataset.tracks or not dataset.has_images:
             return f"{dataset.name} has no pictures to reconstruct"
-        wanted = {roi for name, *_ in self.params.members for roi in ROI_SETS[name]}
-        if wanted and not wanted & set(dataset.rois):
-            return f"{dataset.name} has none of the ROIs of {', '.join(sorted({m[0] for m in self.params.members}))}"
+        wanted = {name: set(ROI_SETS[name]) for name, *_ in self.params.members}
+        if absent := sorted(name for name, rois in wanted.items() if rois and not rois & set(dataset.rois)):
+            return f"{dataset.name} has none of the ROIs of {', '.join(absent)}"
         return None
 
     def stimulus_features(self, stimuli, models):
         latents = models.extract("kl", "encode", stimuli.images, resized=True)
-        return {f"latents {k}": latents for k in range(1, len(self.params.members) + 1)}
+        names = [f"latents {k}" for k in range(1, len(self.params.members) + 1)]
+        return dict.fromkeys(["chosen", *names] if self.params.draw == "best" else names, latents)
 
     def train(self, train, *, seed, device, workdir):
         p = self.params
@@ -120,27 +160,32 @@ class MindEyeBagging(Reconstructor):
         data = train.fmri.data
         self.centre, std = data[fit].mean(0), data[fit].std(0)
         self.scale = np.where(std > 0, std, 1).astype(np.float32)
-        self.members, curves = [], {}
+        self.members, curves, pace = [], {}, Pace()
+        self.snapshots = workdir / "snapshots"
+        shutil.rmtree(self.snapshots, ignore_errors=True)
+        self.snapshots.mkdir()
         for number, (roi_set, member_seed, batch) in enumerate(p.members, 1):
             mask = self._mask(train.fmri.rois, roi_set, data.shape[1])
             seeds = np.random.SeedSequence([seed, member_seed])
-            member, curve = self._fit(mask, data, table, train.stimulus, fit, held, batch, seeds)
+            member = self._fit(number, mask, data, table, train.stimulus, fit, held, batch, seeds)
             self.members.append(member)
-            curves[f"member {number}"] = curve
+            curves[f"member {number} {roi_set} batch {batch}"] = member["curve"]
+            pace.steps, pace.seconds = pace.steps + member["pace"].steps, pace.seconds + member["pace"].seconds
+        self.training = {"networks": len(self.members), **pace.facts(device, p.precision, p.compile)}
         write_curves(workdir, curves)
+        if p.similarity:
+            self._write_similarity(workdir / "similarity.csv", train, fit, held)
 
     def predict(self, fmri):
         made = super().predict(fmri)
         n = len(fmri)
         more = {"latents 1@mean": np.broadcast_to(self.mean_latent, (n, *self.mean_latent.shape))}
-        for number, member in enumerate(self.members, 1):
-            for epoch, state in member["snapshots"].items():
-                more[f"latents {number}@epoch {epoch}"] = self._latents(member, fmri.data, state)
+        more |= self._at_epochs(fmri.data)
         notes = dict(made.notes)
         if len(self.members) > 1:
-            chosen = int(np.argmin([m["validation"] for m in self.members]))
-            notes["best member by validation"] = chosen + 1
-            more |= self._alternatives(made, chosen)
+            notes["best member by validation"] = self._best() + 1
+        if self.candidates:
+            more |= self._alternatives(made, self._best())
         low = self.models.load("kl").decode(self.mean_latent[None])
         more["mean latent"] = np.repeat(low, n, axis=0)
         return Predictions(
@@ -163,12 +208,31 @@ class MindEyeBagging(Reconstructor):
             "mean of latents": self._guided(average, item_seeds(self.seed, n), self.models)[1],
         }
 
+    def _best(self):
+        return int(np.argmin([member["validation"] for member in self.members]))
+
+    def _at_epochs(self, data):
+        """Return the latents of the epochs kept on disk, and delete these."""
+        import torch
+
+        from methods._mindeye_fit import predicted
+
+        found = {}
+        for number, member in enumerate(self.members, 1):
+            x = self._inputs(member["mask"], data)
+            for path in sorted(self.snapshots.glob(f"{number}-*.pt")):
+                state = torch.load(path, map_location=self.device, weights_only=True)
+                found[f"latents {number}@epoch {int(path.stem.partition('-')[2])}"] = predicted(member["net"], x, state)
+        shutil.rmtree(self.snapshots, ignore_errors=True)
+        return found
+
     def predict_features(self, fmri):
-        return {f"latents {k}": self._latents(m, fmri.data) for k, m in enumerate(self.members, 1)}
+        found = {f"latents {k}": self._latents(member, fmri.data) for k, member in enumerate(self.members, 1)}
+        return {"chosen": found[f"latents {self._best() + 1}"], **found} if self.params.draw == "best" else found
 
     def generate(self, features, seeds, models):
         done: list[tuple] = []
-        for latents in features.values():
+        for latents in [features["chosen"]] if self.params.draw == "best" else features.values():
             same = next((d for d in done if d[0] is latents or np.array_equal(d[0], latents)), None)
             done.append((latents, *(same[1:] if same else self._guided(latents, seeds, models))))
         low, high = (np.stack([d[i] for d in done]) for i in (1, 2))
@@ -211,66 +275,78 @@ class MindEyeBagging(Reconstructor):
         x = x[:, mask] if self.params.roi_mode == "select" else np.where(mask, x, 0)
         return torch.from_numpy(np.asarray(x, np.float32)).to(self.device)
 
-    def _fit(self, mask, data, table, stimulus, fit, held, batch, seeds):
+    def _fit(self, number, mask, data, table, stimulus, rows, held, batch, seeds):
         import torch
-        from torch.nn import functional as F
 
-        from methods._mindeye_net import LowLevel, optimiser
+        from methods._mindeye_fit import Plan, fit
+        from methods._mindeye_net import LowLevel
 
         p = self.params
         rng = np.random.default_rng(seeds)
         if p.bootstrap:
-            groups, counts = np.unique(
-                rng.choice(np.unique(stimulus[fit]), len(np.unique(stimulus[fit]))), return_counts=True
-            )
-            times = np.zeros(stimulus.max() + 1, int)
-            times[groups] = counts
-            fit = np.repeat(fit, times[stimulus[fit]])
-        x = self._inputs(mask, data)
+            rows = _resampled(rows, stimulus, rng)
+        x, target = self._inputs(mask, data), torch.from_numpy(stimulus).to(self.device)
         y = torch.from_numpy(np.array(table, np.float32)).to(self.device)
-        target = torch.from_numpy(stimulus).to(self.device)
-        curve, best, member, snapshots = [], np.inf, {}, {}
-        kept_epochs = set(np.linspace(1, p.epochs, min(SNAPSHOTS, p.epochs)).round().astype(int).tolist())
+        kept = set(np.linspace(1, p.epochs, min(p.snapshots, p.epochs)).round().astype(int).tolist())
+
+        def keep(epoch, net):
+            if epoch in kept:
+                torch.save(net.state_dict(), self.snapshots / f"{number}-{epoch:04d}.pt")
+
+        plan = Plan(p.epochs, batch, p.max_lr, p.decay, p.precision, p.compile)
         with seeded(int(seeds.generate_state(1)[0])):
             net = LowLevel(x.shape[1], table.shape[1:], p.hidden, p.map_channels, p.blocks).to(self.device)
-            per_epoch = -(-len(fit) // batch)
-            adam, cycle = optimiser([net], p.max_lr, p.decay, p.epochs * per_epoch, p.epochs)
-            for epoch in range(1, p.epochs + 1):
-                net.train()
-                total = 0.0
-                for rows in torch.from_numpy(rng.permutation(fit)).to(self.device).split(batch):
-                    loss = F.l1_loss(net(x[rows]), y[target[rows]])
-                    adam.zero_grad(set_to_none=True)
-                    loss.backward()
-                    adam.step()
-                    cycle.step()
-                    total += loss.detach() * len(rows)
-                value = self._loss(net, x[held], y[target[held]])
-                curve.append((epoch, float(total) / len(fit), value))
-                state = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
-                if value < best:
-                    best, member = value, {"net": net, "mask": mask, "state": state}
-                if epoch in kept_epochs:
-                    snapshots[epoch] = state
-        return {**member, "validation": best, "snapshots": snapshots}, curve
+            done = fit(net, x, y, target, rows, held, plan, rng, keep)
+        return {"net": net, "mask": mask, **vars(done)}
 
-    def _loss(self, net, x, y, batch=256):
+    def _latents(self, member, data):
+        from methods._mindeye_fit import predicted
+
+        return predicted(member["net"], self._inputs(member["mask"], data))
+
+    def _write_similarity(self, path: Path, train, fit, held):
+        """Write, for every member, errors and the CLIP similarity of low-level pictures and stimuli on both sides.
+
+        The chance similarity is that of the same pictures with the stimuli of others.
+        """
         import torch
 
-        net.eval()
-        with torch.no_grad():
-            parts = [(net(a) - b).abs().mean((1, 2, 3)) for a, b in zip(x.split(batch), y.split(batch), strict=True)]
-        return torch.cat(parts).mean().item()
+        from methods._mindeye_fit import error, predicted
 
-    def _latents(self, member, data, state=None, batch=256):
-        import torch
+        stimulus, kl, clip = train.stimulus, self.models.load("kl"), self.models.load("clip")
+        table = torch.from_numpy(np.array(next(iter(self.stimulus_features(train.stimuli, self.models).values()))))
+        y, target = table.to(self.device), torch.from_numpy(stimulus).to(self.device)
+        sides = {}
+        for name, rows in (("train", fit), ("validation", held)):
+            _, first = np.unique(stimulus[rows], return_index=True)  # one response of each stimulus
+            few = np.sort(np.random.default_rng(self.seed).permutation(rows[first])[: self.params.similarity])
+            sides[name] = torch.from_numpy(rows), few, clip.encode_image(train.stimuli.images[stimulus[few]])
+        lines = []
+        for number, (member, asked) in enumerate(zip(self.members, self.params.members, strict=True), 1):
+            line = {"member": number, **dict(zip(("rois", "seed", "batch"), asked, strict=True))}
+            line["epoch"] = member["epoch"]
+            x = self._inputs(member["mask"], train.fmri.data)
+            for name, (rows, few, seen) in sides.items():
+                alike = clip.encode_image(kl.decode(predicted(member["net"], x[few]))) @ seen.T
+                n = len(few)
+                line |= {
+                    f"{name} L1": error(member["net"], x, y, target, rows.to(self.device)),
+                    f"{name} similarity": float(np.trace(alike) / n),
+                    f"{name} chance": float((alike.sum() - np.trace(alike)) / max(1, n * n - n)),
+                    f"{name} stimuli": n,
+                }
+            lines.append({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()})
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(lines[0]))
+            writer.writeheader()
+            writer.writerows(lines)
 
-        net = member["net"]
-        net.load_state_dict(state or member["state"])
-        net.eval()
-        with torch.no_grad():
-            parts = [net(x).float().cpu() for x in self._inputs(member["mask"], data).split(batch)]
-        return torch.cat(parts).numpy()
+
+def _resampled(rows, stimulus, rng):
+    """Return the rows of stimuli drawn with replacement."""
+    own = np.unique(stimulus[rows])
+    times = np.bincount(rng.choice(own, len(own)), minlength=stimulus.max() + 1)
+    return np.repeat(rows, times[stimulus[rows]])
 
 
 def vote(similarity: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:

@@ -27,7 +27,10 @@ CLASSES = {name: cls for name, cls in ALL.items() if cls.pretrained}
 SMALL = {
     "brain-diffuser": {"epochs": 3},
     "brain2clip": {"epochs": 3, "hidden": (12,)},
-    "mindeye": {"hidden": 16, "projector": 8, "n_blocks": 1, "heads": 2, "epochs": 4, "batch": 20, "samples": 3},
+    "mindeye": {
+        **{"hidden": 16, "projector": 8, "n_blocks": 1, "heads": 2, "epochs": 4, "batch": 20, "samples": 3},
+        **{"low_hidden": 16, "low_map": 8, "low_blocks": (8, 8, 8), "low_epochs": 4},
+    },
     "mindeye-bagging": {
         "hidden": 16,
         "map_channels": 8,
@@ -61,7 +64,7 @@ PRESETS = [(name, preset) for name, cls in CLASSES.items() for preset in ("defau
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_every_preset_gives_pictures_of_the_right_kind(name, preset, tmp_path):
     made = make_pictures()
-    if preset in ("roi-set2",):
+    if preset in ("roi-set2", "roi-ablation"):
         with pytest.raises(BenchError, match="no voxel is in a ROI of set2"):
             fitted(name, made, tmp_path, preset, members=(("set2", 3, 16),))
         return
@@ -279,9 +282,9 @@ def test_members_share_one_validation_split(tmp_path, monkeypatch):
     made, seen = make_pictures(), []
     original = MindEyeBagging._fit
 
-    def spy(self, mask, data, table, stimulus, fit, held, batch, seeds):
+    def spy(self, number, mask, data, table, stimulus, fit, held, batch, seeds):
         seen.append((tuple(fit), tuple(held)))
-        return original(self, mask, data, table, stimulus, fit, held, batch, seeds)
+        return original(self, number, mask, data, table, stimulus, fit, held, batch, seeds)
 
     monkeypatch.setattr(MindEyeBagging, "_fit", spy)
     fitted("mindeye-bagging", made, tmp_path)
