@@ -243,6 +243,25 @@ def leaderboard(**options: Any) -> None:
 
 
 @cli.command()
+@click.option("--suite", help="Only this suite.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder of the page; an earlier report there is replaced. [default: report, in the store]",
+)
+@click.option("--all", "everything", is_flag=True, help="Every subject and seed in the gallery, not only the first.")
+@_plugins
+@_data
+@_store
+def report(**options: Any) -> None:
+    """Make a folder of HTML to open in a browser: sortable boards, and every test item with its predictions."""
+    from benchmark.commands import report as command
+
+    command(**options)
+
+
+@cli.command()
 @click.argument("a")
 @click.argument("b")
 @click.option("--metric", help="Only this metric.")

@@ -25,6 +25,7 @@ from benchmark.store import FAILED, Store, write_json
 from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
 
 BOARDS_IN_STORE = "leaderboards"
+REPORT_IN_STORE = "report"
 MINI_TIMEOUT = 900.0  # seconds; small runs take a few, so that one which never returns cannot hold up the rest
 
 
@@ -195,6 +196,28 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
     render.write(folder, render.render(found), pictures(found), store)
     out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def report(*, suite: str | None, out: Path | None, everything: bool, plugins, data, store: Path) -> None:
+    """Carry out ``bench report``."""
+    from functools import partial
+
+    from benchmark import report as explorer
+    from benchmark.report_gallery import truth_of
+
+    if not store.is_dir():
+        raise BenchError(f"--store {store}: no such folder, expected the run directories of bench run")
+    items = records.from_store(Store(store), suite)
+    if not items:
+        raise BenchError(f"--store {store}: holds no run{f' of suite {suite}' if suite else ''}")
+    registry, out = Registry(plugins), out or store / REPORT_IN_STORE
+    explorer.refuse_foreign(out)
+    find_truth = partial(truth_of, registry, data=data_dir(data), cache=cache_dir())
+    with Console(stderr=True).status("reading") as status:
+        tables = boards.tables(items, _suites(registry))
+        page = explorer.write(out, tables, store, find_truth, everything, status.update)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    print(f"report: {page} ({len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB)")
 
 
 def compare(*, a: str, b: str, metric: str | None, track: str | None, json_file: Path | None, store: Path) -> None:

@@ -1,0 +1,347 @@
+"use strict";
+// Data are scripts that assign to `report`: a page opened from file:// may run scripts but not fetch files.
+const report = { suites: {}, galleries: {} };
+
+const $ = (id) => document.getElementById(id);
+
+// ---- theme: the system's, unless chosen ----
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function stored(value) {
+  try {
+    if (value) localStorage.setItem("fmri-bench-theme", value);
+    return localStorage.getItem("fmri-bench-theme");
+  } catch { return null; }  // storage is off: the choice lasts as long as the page
+}
+function setTheme(name) {
+  document.documentElement.dataset.theme = name;
+  if ($("theme")) $("theme").setAttribute("aria-pressed", name === "dark");
+}
+const systemTheme = () => (dark.matches ? "dark" : "light");
+setTheme(stored() || systemTheme());
+dark.addEventListener("change", () => { if (!stored()) setTheme(systemTheme()); });
+
+// ---- small tools ----
+// An element; text is set as text, so that no name in the data can be markup.
+function h(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child != null && child !== ""));
+  return element;
+}
+const number = (v) => (v == null ? "–" : Math.abs(v) >= 10 ? v.toFixed(1) : v.toFixed(3));
+const arrow = (higher) => (higher === true ? "↑" : higher === false ? "↓" : "");
+const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+// The same order every time: mulberry32 by a seed.
+function shuffled(list, seed) {
+  const random = () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+  const out = [...list];
+  for (let i = out.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [out[i], out[j]] = [out[j], out[i]];
+  }
+  return out;
+}
+// Missing values come last whichever way the rest is sorted.
+function compare(a, b, descending) {
+  if (a == null || b == null) return (a == null) - (b == null);
+  const order = typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b;
+  return descending ? -order : order;
+}
+const matches = (text, wanted) => wanted.toLowerCase().split(/\s+/).every((word) => text.toLowerCase().includes(word));
+const wanted = () => $("filter").value.trim();
+const controls = () => $("controls").checked;
+const say = (text) => { $("status").textContent = text; };
+
+// ---- boards ----
+function columnsOf(table) {
+  const found = [
+    { title: "rank", get: (r) => r.rank, show: (r) => r.rank ?? "–", higher: false },
+    { title: "method", get: (r) => r.label, text: true, higher: false },
+  ];
+  const ends = table.rows.flatMap((r) => r.interval || []);
+  const [low, high] = [Math.min(...ends), Math.max(...ends)];
+  for (const c of table.columns) {
+    const get = (r) => r.metrics[c.name]?.value;
+    found.push({ title: `${c.name} ${arrow(c.higher)}`, get, show: (r) => number(get(r)), higher: c.higher, note: c.note, chance: c.chance });
+    if (c.name === table.ranked && table.interval) {
+      found.push({ title: table.interval, get: (r) => r.interval?.[0], show: (r) => interval(r, get(r), low, high), higher: c.higher });
+    }
+  }
+  found.push(
+    { title: "items", get: (r) => r.n, higher: true },
+    { title: "subjects", get: (r) => r.n_subjects, higher: true },
+    { title: "seconds", get: (r) => r.seconds, higher: false },
+    { title: "MB", get: (r) => r.mb, show: (r) => r.mb.toFixed(0), higher: false },
+    { title: "tags", get: (r) => tagsOf(r).join(", ") || null, text: true, show: (r) => tagsOf(r).map(tag), higher: false },
+  );
+  return found;
+}
+const tagsOf = (r) => [...r.tags, ...(r.missing.length ? ["incomplete"] : []), ...(r.control ? ["control"] : [])];
+const tag = (name) => h("span", { class: "tag" }, name);
+function interval(row, value, low, high) {
+  if (!row.interval) return "–";
+  const place = (v) => (high > low ? (100 * (v - low)) / (high - low) : 50);
+  const line = h("i"), dot = h("b");
+  line.style.left = `${place(row.interval[0])}%`;
+  line.style.width = `${place(row.interval[1]) - place(row.interval[0])}%`;
+  dot.style.left = `${place(value)}%`;
+  return [`${number(row.interval[0])} to ${number(row.interval[1])}`, h("span", { class: "span", "aria-hidden": "true" }, line, dot)];
+}
+
+function drawBoards(suite) {
+  for (const table of suite.tables) $("main").append(board(suite, table));
+}
+function board(suite, table) {
+  const columns = columnsOf(table);
+  let by = null, descending = false;  // null: the board's own order
+  const open = new Set();
+  const name = `${table.dataset}, ${table.track}`;
+  const heads = columns.map((c) => h("th", { scope: "col", class: `${c.text ? "text" : ""} ${c.title === "method" ? "stay" : ""}` },
+    h("button", { type: "button", title: c.note || null, onclick: () => sort(c) }, c.title + (c.note ? "†" : ""))));
+  const body = h("tbody");
+  const foot = h("tr", {}, columns.map((c, i) => (i === 1
+    ? h("th", { scope: "row", class: "text stay" }, "chance level")
+    : h("td", {}, c.chance == null ? "" : number(c.chance)))));
+  function sort(c) {
+    descending = by === c ? !descending : c.higher === true;
+    by = c;
+    fill();
+  }
+  function fill() {
+    let rows = table.rows.filter((r) => (controls() || !r.control) && matches([r.label, r.profile, ...tagsOf(r)].join(" "), wanted()));
+    if (by) rows = [...rows].sort((a, b) => compare(by.get(a), by.get(b), descending));
+    body.replaceChildren(...rows.flatMap((r, i) => line(r, !by && i > 0 && (r.rank !== rows[i - 1].rank || r.control !== rows[i - 1].control))));
+    columns.forEach((c, i) => heads[i].setAttribute("aria-sort", by !== c ? "none" : descending ? "descending" : "ascending"));
+    columns.forEach((c, i) => { heads[i].firstChild.textContent = c.title + (c.note ? "†" : "") + (by !== c ? "" : descending ? " ▼" : " ▲"); });
+    return rows.length;
+  }
+  function line(r, tier) {
+    const cells = columns.map((c) => {
+      const content = c.show ? c.show(r) : c.get(r) ?? "–";
+      if (c.title !== "method") return h("td", { class: c.text ? "text" : "" }, content);
+      const toggle = () => { open.delete(r) || open.add(r); fill(); [...body.querySelectorAll("th button")].find((b) => b.textContent === label)?.focus(); };
+      const label = r.label + (r.profile === "mini" ? "" : ` (${r.profile})`);
+      return h("th", { scope: "row", class: "text stay" }, h("button", { type: "button", "aria-expanded": String(open.has(r)), onclick: toggle }, label));
+    });
+    const row = h("tr", { class: `${r.control ? "control" : ""} ${tier ? "tier" : ""}` }, cells);
+    return open.has(r) ? [row, h("tr", { class: "more" }, h("td", { colspan: columns.length }, more(suite, table, r)))] : [row];
+  }
+  redraws.push(() => `${plural(fill(), "row")} of ${name}`);
+  const notes = [...new Set(table.columns.map((c) => c.note).filter(Boolean))];
+  return h("section", { "aria-label": name },
+    h("h2", {}, `${name} `, h("small", { class: "muted" }, `${table.split}, suite ${suite.name} ${table.version}`)),
+    h("p", {}, "Ranked by ", h("b", {}, table.ranked), `. ${plural(table.subjects.length, "subject")} (${table.subjects.join(", ")}), ${plural(table.seeds.length, "seed")}. `,
+      table.interval ? `The interval is over ${table.over}. Methods of one rank cannot be told apart from its leader.` : ""),
+    h("p", { class: "muted" }, table.protocol),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `table of ${name}` },
+      h("table", {}, h("thead", {}, h("tr", {}, heads)), body, h("tfoot", {}, foot))),
+    notes.map((note) => h("p", { class: "muted" }, `† ${note}`)),
+    Object.entries(table.tags).map(([key, text]) => h("p", { class: "muted" }, tag(key), ` ${text}`)));
+}
+// What a row is made of: every run, every subject, and what a rank would need.
+function more(suite, table, r) {
+  const values = r.metrics[table.ranked]?.subjects || {};
+  const cells = (list, kind = "td") => h("tr", {}, list.map((x) => h(kind, { class: "text" }, String(x))));
+  return [
+    r.missing.length ? h("p", {}, `Not ranked, lacks: ${r.missing.join(", ")}`) : null,
+    r.undefined.length ? h("p", {}, `Not defined for it: ${r.undefined.join(", ")}`) : null,
+    Object.keys(values).length ? h("p", {}, `${table.ranked} by subject: `, Object.entries(values).map(([s, v]) => `${s} ${number(v)}`).join(", ")) : null,
+    h("table", {}, h("thead", {}, cells(["run", "subject", "seed", "status", "date", "commit"], "th")),
+      h("tbody", {}, r.runs.map((x) => cells([x.run_id, x.subject, x.seed, x.status + (x.reason ? `: ${x.reason}` : ""), x.date.slice(0, 10), x.commit])))),
+  ];
+}
+
+// ---- gallery ----
+const view = { key: "", gallery: null, order: "worst", method: "", metric: "", seed: 1, shown: [], at: -1 };
+
+function load(entry) {
+  if (report.galleries[entry.key]) return Promise.resolve(report.galleries[entry.key]);
+  return new Promise((done, failed) => {
+    const script = h("script", { src: entry.file, onload: () => done(report.galleries[entry.key]), onerror: failed });
+    document.head.append(script);
+  });
+}
+// One picture of a sheet, as the background of an element of `width` pixels.
+function picture(sheet, row, width, label) {
+  const [w, hgt] = sheet.size, scale = width / w;
+  const tile = h("div", { class: `tile ${w <= 32 ? "exact" : ""}`, role: "img", "aria-label": label });
+  const place = row % sheet.per;
+  tile.style.width = `${width}px`;
+  tile.style.height = `${hgt * scale}px`;
+  tile.style.backgroundImage = `url("${sheet.files[Math.floor(row / sheet.per)]}")`;
+  tile.style.backgroundSize = `${sheet.columns * sheet.pitch[0] * scale}px auto`;
+  tile.style.backgroundPosition = `${-(place % sheet.columns) * sheet.pitch[0] * scale}px ${-Math.floor(place / sheet.columns) * sheet.pitch[1] * scale}px`;
+  return tile;
+}
+const stimulus = (g, i, width) => (g.stimuli ? picture(g.stimuli, i, width, `stimulus ${g.items[i].name}`) : h("span", { class: "word" }, g.items[i].word || g.items[i].name));
+const runsOf = (g) => g.runs.filter((r) => controls() || !r.control);
+const valueOf = (run, path, i) => { const [track, metric] = path.split("/"); return run?.scores[track]?.[metric]?.[i]; };
+const higherOf = (g, path) => { const [track, metric] = path.split("/"); return g.directions[track]?.[metric] !== false; };
+// Metrics that have item values of the chosen method, the ranked ones first.
+function metricsOf(g, run) {
+  const paths = Object.entries(run?.scores || {}).flatMap(([track, found]) => Object.keys(found).map((m) => `${track}/${m}`));
+  const first = (path) => { const [track, metric] = path.split("/"); return g.ranked[track] === metric ? (track === "reconstruction" ? 0 : 1) : 2; };
+  return paths.sort((a, b) => first(a) - first(b));
+}
+function select(label, options, value, change) {
+  const id = `choose-${label}`;
+  const field = h("select", { id, onchange: () => change(field.value) }, options.map(([v, text]) => h("option", { value: v }, text)));
+  field.value = value;
+  return h("span", {}, h("label", { for: id }, `${label} `), field);
+}
+
+async function drawGallery(suite, key) {
+  const entry = suite.galleries.find((g) => g.key === key) || suite.galleries[0];
+  if (!entry) { $("main").append(h("p", {}, "No finished run: there is nothing to show.")); return; }
+  const g = await load(entry).catch(() => null);
+  if (!g) { $("main").append(h("p", {}, `${entry.file} cannot be read: the folder must be kept whole.`)); return; }
+  view.gallery = g;
+  view.key = entry.key;
+  const bar = h("div", { class: "bar" }), grid = h("ul", { class: "grid", "aria-label": "test items" });
+  $("main").append(h("h2", {}, g.title), g.notes.length ? h("div", { class: "notes" }, g.notes.map((n) => h("p", {}, n))) : "", bar, grid);
+  function fill() {
+    const runs = runsOf(g);
+    const run = runs.find((r) => r.label === view.method) || runs[0];
+    const paths = metricsOf(g, run);
+    view.method = run?.label || "";
+    view.metric = paths.includes(view.metric) ? view.metric : paths[0] || "";
+    const change = (name) => (value) => { view[name] = value; fill(); $(`choose-${name}`)?.focus(); };
+    bar.replaceChildren(
+      select("data", suite.galleries.map((x) => [x.key, x.title]), view.key, (k) => { location.hash = `#gallery/${k}`; }),
+      select("order", [["worst", "worst first"], ["best", "best first"], ["random", "random"], ["listed", "as in the split"]], view.order, change("order")),
+      select("method", runs.map((r) => [r.label, r.label]), view.method, change("method")),
+      select("metric", paths.map((p) => [p, p.replace("/", ": ")]), view.metric, change("metric")),
+      view.order === "random" ? h("button", { type: "button", onclick: () => { view.seed++; fill(); } }, "shuffle again") : "",
+    );
+    const value = (i) => valueOf(run, view.metric, i);
+    let rows = g.items.map((_, i) => i).filter((i) => matches([g.items[i].name, g.items[i].word || "", ...(g.items[i].captions || [])].join(" "), wanted()));
+    if (view.order === "random") rows = shuffled(rows, view.seed);
+    else if (view.order !== "listed") rows.sort((a, b) => compare(value(a), value(b), (view.order === "best") === higherOf(g, view.metric)) || a - b);
+    view.shown = rows;
+    grid.replaceChildren(...rows.map((i) => h("li", {}, h("button", { type: "button", "data-row": i, onclick: () => { location.hash = `#gallery/${view.key}/${encodeURIComponent(g.items[i].id)}`; } },
+      g.stimuli || !run?.pictures.length ? stimulus(g, i, 96) : picture(run.pictures[0], i, 96, `${run.label}, ${g.items[i].name}`), h("span", {}, g.items[i].name), h("span", { class: "muted" }, number(value(i)))))));
+    return rows.length;
+  }
+  redraws.push(() => `${plural(fill(), "item")} of ${g.title}`);
+}
+function drawItem(row) {
+  const g = view.gallery, item = g.items[row], runs = runsOf(g);
+  view.at = view.shown.indexOf(row);
+  const retrieved = (run, track) => run.retrieved[track].best[row].map((k, place) => {
+    const good = g.items[k].stimulus === item.stimulus;
+    const shown = stimulus(g, k, 56);
+    if (good) shown.classList.add("right");
+    return h("figure", {}, shown, h("figcaption", { class: good ? "good" : "" }, good ? `${place + 1} ✓ right` : `${place + 1}`));
+  });
+  const card = (run) => h("article", { class: "card" },
+    h("h3", {}, run.label, run.tags.map(tag), run.control ? tag("control") : ""),
+    h("p", { class: "muted" }, Object.keys(g.ranked).filter((t) => run.scores[t]?.[g.ranked[t]]).map((t) => `${t}: ${g.ranked[t]} ${number(valueOf(run, `${t}/${g.ranked[t]}`, row))}`).join("; ")),
+    h("div", { class: "row" }, run.pictures.map((sheet, k) => h("figure", {}, picture(sheet, row, k ? 72 : 144, `${run.label}, ${sheet.name || "reconstruction"}`),
+      sheet.name ? h("figcaption", { style: "width:72px" }, sheet.name) : ""))),
+    run.captions ? [h("h4", {}, "predicted caption"), h("p", {}, run.captions[row])] : "",
+    Object.keys(run.retrieved).map((track) => [
+      h("h4", {}, `retrieved (${track}): the right one is rank ${run.retrieved[track].rank[row]} of ${run.retrieved[track].of[row]}`),
+      h("div", { class: "row" }, retrieved(run, track))]),
+    run.why ? h("p", { class: "muted" }, run.why) : "");
+  const step = (text, label, by) => h("button", { type: "button", "aria-label": label, onclick: () => move(by) }, text);
+  $("item").replaceChildren(
+    h("div", { class: "head" }, h("h2", { id: "item-title" }, item.word ? `${item.word} (${item.name})` : item.name),
+      h("span", { class: "muted" }, view.at < 0 ? "" : `${view.at + 1} of ${view.shown.length}`),
+      step("← previous", "previous item", -1), step("next →", "next item", 1), h("button", { type: "button", onclick: () => $("item").close() }, "close")),
+    h("div", { class: "inside" },
+      h("div", { class: "pair" }, g.stimuli ? h("figure", {}, stimulus(g, row, 192), h("figcaption", {}, "stimulus")) : "",
+        item.captions ? h("div", {}, h("h4", {}, "its captions"), h("ul", {}, item.captions.map((c) => h("li", {}, c)))) : ""),
+      h("div", { class: "cards" }, runs.map(card)), scores(g, runs, row)));
+  if (!$("item").open) $("item").showModal();
+  $("item").scrollTop = 0;
+  say(`item ${item.name}`);
+}
+// Every value of the item, methods in columns; the best of a line is marked.
+function scores(g, runs, row) {
+  const tracks = Object.keys(g.directions).sort((a, b) => (b === "reconstruction") - (a === "reconstruction"));
+  const lines = tracks.flatMap((track) => Object.keys(g.directions[track]).map((m) => `${track}/${m}`)).filter((path) => runs.some((r) => valueOf(r, path, row) != null));
+  const line = (path) => {
+    const values = runs.map((r) => valueOf(r, path, row)), [track, metric] = path.split("/");
+    const known = values.filter((v, k) => v != null && !runs[k].control), higher = g.directions[track][metric];
+    const best = higher == null || new Set(known).size < 2 ? null : Math[higher ? "max" : "min"](...known);
+    return h("tr", {}, h("th", { scope: "row", class: "text stay" }, `${track}: ${metric} ${arrow(higher)}`),
+      values.map((v, k) => h("td", { class: v != null && v === best && !runs[k].control ? "best" : "" }, number(v))));
+  };
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "scores of this item" }, h("table", {},
+    h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "text stay" }, "this item"), runs.map((r) => h("th", { scope: "col" }, r.label)))),
+    h("tbody", {}, lines.map(line))));
+}
+function move(by) {
+  const next = view.shown[view.at + by];
+  if (next != null) location.replace(`#gallery/${view.key}/${encodeURIComponent(view.gallery.items[next].id)}`);
+}
+
+// ---- the address decides what is shown: #boards/SUITE, #gallery/SUITE/NUMBER[/ITEM] ----
+let redraws = [], drawn = "";
+const redraw = () => say(redraws.map((f) => f()).join("; "));
+async function route() {
+  const names = Object.keys(report.suites);
+  const [kind, name, place, item] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const suite = report.suites[name] || report.suites[names[0]];
+  const page = kind === "gallery" ? `gallery/${suite.name}/${place || 0}` : `boards/${suite.name}`;
+  if (page !== drawn) {
+    drawn = page;
+    redraws = [];
+    $("main").replaceChildren();
+    const link = (k, text) => h("a", { href: `#${k}`, "aria-current": page.startsWith(k) ? "page" : null }, text);
+    $("nav").replaceChildren(...names.flatMap((s) => [link(`boards/${s}`, `${s}: boards`), link(`gallery/${s}`, `${s}: gallery`)]));
+    if (kind === "gallery") await drawGallery(suite, `${suite.name}/${place || 0}`);
+    else drawBoards(suite);
+    if (page !== drawn) return;  // another page was asked for while the data came
+    redraw();
+  }
+  const row = item && view.gallery ? view.gallery.items.findIndex((x) => x.id === item) : -1;
+  if (row >= 0) drawItem(row);
+  else if ($("item").open) $("item").close();
+  document.documentElement.dataset.ready = location.hash || "#";
+}
+function keys(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const field = event.target.matches("input, select"), step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if ($("item").open) {
+    if (step) { event.preventDefault(); move(step); }
+  } else if (event.key === "/" && !event.target.matches("input[type=search]")) {
+    event.preventDefault();
+    $("filter").focus();
+  } else if (event.key === "Escape" && event.target === $("filter")) {
+    $("filter").value = "";
+    redraw();
+    $("main").focus();
+  } else if (event.key.startsWith("Arrow") && !field && view.gallery && drawn.startsWith("gallery")) {
+    const items = [...document.querySelectorAll(".grid button")], at = items.indexOf(document.activeElement);
+    const line = items.filter((b) => b.offsetTop === items[0].offsetTop).length;
+    const next = items[at < 0 ? 0 : at + (step || { ArrowUp: -line, ArrowDown: line }[event.key])];
+    if (next) { event.preventDefault(); next.focus(); }
+  }
+}
+addEventListener("DOMContentLoaded", () => {
+  setTheme(document.documentElement.dataset.theme);
+  $("theme").addEventListener("click", () => {
+    const name = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    stored(name);
+    setTheme(name);
+  });
+  $("filter").addEventListener("input", redraw);
+  $("controls").addEventListener("change", redraw);
+  $("item").addEventListener("close", () => {
+    if (location.hash.split("/").length > 3) location.hash = `#gallery/${view.key}`;
+    document.querySelector(`.grid button[data-row="${view.shown[view.at]}"]`)?.focus();
+  });
+  addEventListener("keydown", keys);
+  addEventListener("hashchange", route);
+  route();
+});
