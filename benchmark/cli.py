@@ -361,17 +361,28 @@ def data_prepare(**options: Any) -> None:
 
 
 @cli.command()
-@click.option("--models", is_flag=True, required=True, help="Check the frozen models of profile mini.")
-@click.option("--only", multiple=True, metavar="NAME,...", help="Only these models.")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the weights to check.")
-def doctor(models: bool, only: tuple[str, ...], weights: Path | None) -> None:
-    """Show what the frozen models do from true features: the upper bounds of every reconstruction.
+@click.argument("dataset", required=False)
+@click.option("--subject", "subjects", multiple=True, metavar="NAME,...|all", help="Default: the first.")
+@click.option("--split", help="Split of the dataset; else that of its suite, or the first of a folder's header.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="DIR", help="Where pictures go."
+)
+@click.option("--models", is_flag=True, help="Check the frozen models of profile mini instead.")
+@click.option("--only", multiple=True, metavar="NAME,...", help="With --models: only these models.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the models' weights.")
+@_plugins
+@_data
+def doctor(dataset: str | None, models: bool, only: tuple[str, ...], weights: Path | None, **options: Any) -> None:
+    """Say whether DATASET is sane, in sentences and with a picture: alignment, repeats, leaks, shifts.
 
-    Exit code 1 where a figure is below its aim.
+    With --models: show what the frozen models do from true features, the upper bounds of every reconstruction.
+    Exit code 1 where a fault is found, or a model's figure is below its aim.
     """
-    from benchmark.commands import doctor_models as command
+    from benchmark.commands import doctor_data, doctor_models
 
-    sys.exit(command(only, weights))
+    if models == bool(dataset):
+        raise BenchError("bench doctor: expected a DATASET or --models, one of them")
+    sys.exit(doctor_models(only, weights) if models else doctor_data(dataset, weights=weights, **options))
 
 
 @cli.group()

@@ -324,6 +324,38 @@ def doctor_models(only: Sequence[str], weights: Path | None) -> int:
     return 1 if failed else 0
 
 
+def doctor_data(name: str, *, subjects, split, out: Path, weights: Path | None, plugins, data: str | None) -> int:
+    """Print the findings about a dataset's subjects and draw them; returns the exit code."""
+    from benchmark.data_doctor import FAULT, WARNING, check_dataset
+    from benchmark.data_doctor_picture import picture
+    from benchmark.plan import Request, load_with_split
+    from benchmark.pretrained import hub
+    from benchmark.registry import unknown
+
+    request = Request(dataset=name, split=split, data=data_dir(data), cache=cache_dir(), weights=weights)
+    dataset, chosen = load_with_split(Registry(plugins), request)
+    names = _words(subjects) or dataset.subjects[:1]
+    names = dataset.subjects if names == ("all",) else names
+    for subject in names:
+        if subject not in dataset.subjects:
+            raise unknown(f"subject of dataset {name}", subject, dataset.subjects)
+    readable = dataset.stimuli.captions is not None and None not in hub.files("clip", "mini", weights).values()
+    clip = hub.load("clip", "mini", weights) if readable else None
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
+    styles, faults = {FAULT: "bold red", WARNING: "yellow", "ok": "green"}, 0
+    for subject in names:
+        checkup = check_dataset(dataset, chosen, subject, clip)
+        console.print(f"{name}, {subject}, split {checkup.split}", style="bold", markup=False)
+        for found in checkup.findings:
+            console.print(f"{found.verdict:<11} ", style=styles.get(found.verdict), end="")
+            console.print(f"{found.check}: {found.sentence}", markup=False, soft_wrap=True)
+        n = checkup.count(FAULT)
+        faults += n
+        path = picture(checkup, out / f"{name}-{subject}-doctor.png")
+        console.print(f"{n} faults, {checkup.count(WARNING)} warnings; drawn in {path}", markup=False, soft_wrap=True)
+    return 1 if faults else 0
+
+
 def cache_list() -> None:
     """Print what the feature cache holds."""
     from rich.table import Table

@@ -131,6 +131,14 @@ def choose_suite(registry: Registry, request: Request) -> Suite:
     return folder_suite(request.dataset, header, tuple(header["subjects"]), split)
 
 
+def load_with_split(registry: Registry, request: Request) -> tuple[Dataset, splits.Split]:
+    """Return the dataset asked for, and the split asked for, that of its suite, or the first of its header."""
+    suite = choose_suite(registry, request)
+    task = next(task for task in suite.tasks if task.dataset == request.dataset)
+    target, root = find(registry, task.dataset, request.data)
+    return load(target, root, request.cache), _split(registry, request, task, target, root)
+
+
 def _methods(registry: Registry, names: Sequence[str]) -> Iterator[tuple[Entry, str]]:
     seen = set()
     for text in names:
