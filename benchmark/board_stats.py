@@ -166,7 +166,10 @@ def unit_values(scores: Scores) -> tuple[list[str], np.ndarray]:
         values = _numbers(items)
         share = 1 / (len(n_seeds) * n_seeds[subject])
         total += share * values.mean()
-        rows = [place[name] for name, value in items.items() for _ in range(np.size(value))]
+        if _single(items):
+            rows = [place[name] for name in items]
+        else:
+            rows = [place[name] for name, value in items.items() for _ in range(_size(value))]
         deviations += np.bincount(rows, share / len(values) * (values - values.mean()), len(units))
     return units, total + len(units) * deviations
 
@@ -210,11 +213,11 @@ def _arrays(scores: Scores, kind: str) -> tuple[list[str], np.ndarray]:
     if kind != "median":
         return unit_values(scores)
     units = sorted(next(iter(scores.values())))
-    sizes = {np.size(value) for items in scores.values() for value in items.values()}
+    sizes = {_size(value) for items in scores.values() for value in items.values()}
     if len(sizes) != 1 or any(sorted(items) != units for items in scores.values()):
         raise BenchError("medians over items: expected the same items in every subject and seed")
-    cells = [[np.atleast_1d(scores[key][u]) for u in units] for key in sorted(scores)]
-    return units, np.moveaxis(np.array(cells, np.float64), 0, 2)
+    cells = [_numbers({u: scores[key][u] for u in units}).reshape(len(units), -1) for key in sorted(scores)]
+    return units, np.moveaxis(np.array(cells), 0, 2)
 
 
 def _same_items(runs: Mapping[str, Scores]) -> None:
@@ -222,7 +225,7 @@ def _same_items(runs: Mapping[str, Scores]) -> None:
     first: dict[str, tuple[str, dict[str, int]]] = {}
     for method, scores in runs.items():
         for (subject, seed), items in sorted(scores.items()):
-            sizes = {name: np.size(value) for name, value in items.items()}
+            sizes = dict.fromkeys(items, 1) if _single(items) else {name: _size(value) for name, value in items.items()}
             reference, expected = first.setdefault(subject, (f"{method} seed {seed}", sizes))
             if sizes != expected:
                 odd = sorted(n for n in {*sizes, *expected} if sizes.get(n) != expected.get(n))
@@ -271,7 +274,19 @@ def _aggregate(items: Mapping[str, float | Sequence[float]], kind: str | None) -
 
 
 def _numbers(items: Mapping[str, float | Sequence[float]]) -> np.ndarray:
-    values = np.concatenate([np.atleast_1d(v) for v in items.values()]).astype(np.float64) if items else np.zeros(0)
+    if _single(items):  # nearly always: a call for every value would take most of the time of boards of many runs
+        values = np.fromiter(items.values(), np.float64, len(items))
+    else:
+        values = np.concatenate([np.atleast_1d(v) for v in items.values()]).astype(np.float64)
     if not len(values) or not np.isfinite(values).all():
         raise BenchError("scores for statistics: expected at least one item per subject and finite values")
     return values
+
+
+def _single(items: Mapping[str, float | Sequence[float]]) -> bool:
+    """Whether every stimulus has one value."""
+    return set(map(type, items.values())) <= {float}
+
+
+def _size(value: float | Sequence[float]) -> int:
+    return 1 if type(value) is float else np.size(value)

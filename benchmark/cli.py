@@ -191,10 +191,15 @@ def regress(**options: Any) -> None:
 
 
 @cli.command("list")
-@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.argument("kind", required=False, type=click.Choice((*KINDS, "runs")))
 @_plugins
-def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
-    """List methods, metrics, datasets or suites (all where none is named)."""
+@_store
+def list_(kind: str | None, plugins: tuple[Path, ...], store: Path) -> None:
+    """List methods, metrics, datasets or suites (all four where none is named), or the runs of a store."""
+    if kind == "runs":
+        from benchmark.listing import lines
+
+        return click.echo("\n".join(lines(store)))
     from benchmark.registry import Registry
 
     registry = Registry(plugins)

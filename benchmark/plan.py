@@ -223,6 +223,7 @@ def _plan_task(registry, request, suite: Suite, task: Task, methods, subjects, o
                         "weights": {**weights, **judges},
                         "columns": {n: {"metrics": t.metrics, "ranked": t.ranked} for n, t in tracks.items()},
                         "source": source,
+                        "ladder_asked": request.ladder,
                         "control": bool(getattr(cls, "control", False)),
                         "tags": [*dataset.tags, *checked.tags, *own, *marks],
                     },

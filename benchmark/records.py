@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,11 @@ _FACTS = (
     "hardware",
     "weights",
     "preparation",
+    "cpu_seconds",
+    "ladder_asked",
 )
+RECORD = "record.json"  # what a run directory keeps for boards, made of the others
+SOURCES = ("spec.json", "provenance.json", "status.json", "scores.json")
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -41,11 +47,12 @@ def record(run: Run) -> dict[str, Any]:
     facts = run.provenance
     return {
         **run.spec,
-        "run_id": run.id,
+        "run_id": facts.get("run_id", run.id),
         "status": run.status["status"],
         "reason": run.status["reason"],
         "tracks": facts["tracks"],
         "scores": run.scores.get("tracks", {}),
+        "score_id": run.scores.get("score_id", ""),
         **{name: run.scores[name] for name in ("items", "ladder", "figures", "notes") if name in run.scores},
         "seconds": {k: round(v, 3) for k, v in facts.get("seconds", {}).items()},
         **{name: facts.get(name) for name in _FACTS},
@@ -90,9 +97,41 @@ def order(item: Mapping[str, Any]) -> tuple:
     return tuple(item[name] for name in names)
 
 
+def keep(folder: Path) -> dict[str, Any]:
+    """Write a run's record beside its files, so that boards of many runs need open one file each; returns it."""
+    item = record(Run(folder))
+    write_atomic(folder / RECORD, json.dumps(item, sort_keys=True, allow_nan=False).encode())
+    return item
+
+
+def is_current(folder: Path, name: str) -> bool:
+    """Whether a file made of a run's files is there and none of them changed since."""
+    try:
+        made = os.stat(f"{folder}/{name}").st_mtime_ns
+        changed = [os.stat(f"{folder}/{source}").st_mtime_ns for source in SOURCES[:3]]
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):  # a skipped run has no scores
+        changed.append(os.stat(f"{folder}/{SOURCES[3]}").st_mtime_ns)
+    return made >= max(changed)
+
+
+def of_run(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a run directory; None for a damaged run, which counts as not there."""
+    if is_current(folder, RECORD):
+        try:
+            item = json.loads((folder / RECORD).read_bytes(), parse_constant=_refuse)
+            order(item), item["date"], item["tracks"], item["scores"]
+            return item
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # it can be made again of the others
+    run = Run(folder)
+    return record(run) if run.whole else None
+
+
 def from_store(store: Store, suite: str | None = None) -> list[dict[str, Any]]:
     """Return the newest record of every specification in a store."""
-    return newest(record(run) for run in store.runs(suite))
+    return newest(item for folder in store.folders(suite) if (item := of_run(folder)) is not None)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

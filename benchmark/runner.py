@@ -14,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from benchmark import provenance
+from benchmark import card, provenance
 from benchmark.executors import local
 from benchmark.plan import Planned
 from benchmark.store import FAILED, FINISHED, Run, Store, write_json
@@ -172,6 +172,7 @@ def _score_again(item: Planned, run: Run, session: Session) -> Run:
     outcome = _process(score, dataclasses.replace(item.job, scratch=run.path), item, session, session.context())
     status = {"status": outcome.status, "reason": outcome.reason, "predicted": True, "stage": outcome.stage}
     write_json(run.path / "status.json", status)
+    card.write(run.path)
     return Run(run.path)
 
 
@@ -205,4 +206,5 @@ def _commit(item: Planned, session: Session, scratch, status: dict, done: dict, 
     }
     write_json(scratch / "provenance.json", record)
     write_json(scratch / "status.json", status)
+    card.write(scratch)
     return session.store.commit(scratch, item.spec, item.id)

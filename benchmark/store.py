@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -90,11 +91,16 @@ class Store:
 
     def runs(self, suite: str | None = None) -> Iterator[Run]:
         """Yield every whole run, in order of path."""
-        for path in sorted(self.root.glob(f"{suite or '*'}/*/*/*/status.json")):
-            if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
-                run = Run(path.parent)
-                if run.whole:
-                    yield run
+        for folder in self.folders(suite):
+            run = Run(folder)
+            if run.whole:
+                yield run
+
+    def folders(self, suite: str | None = None) -> list[Path]:
+        """Return every run directory, damaged ones too, in order of path."""
+        # glob leaves out what starts with a dot: scratch directories, locks
+        found = glob.glob(f"{glob.escape(suite) if suite else '*'}/*/*/*/status.json", root_dir=self.root)
+        return sorted(self.root / os.path.dirname(path) for path in found)
 
     def scratch(self, spec: RunSpec, run: str) -> Path:
         """Make and return a temporary sibling of a run's directory."""
