@@ -193,8 +193,6 @@ def _identify(true: _Units, predicted: _Units, pairwise: bool, tie: float = 0.5)
 
 def _product(a: _Units, rows: np.ndarray, b: _Units, columns: np.ndarray, dtype: type) -> np.ndarray:
     """Correlation of the given rows of ``a`` with those of ``b``, shape (n_rows, n_columns), float64."""
-    from threadpoolctl import threadpool_limits
-
     shape = len(rows), len(columns)
     rows, columns = _as_slice(rows), _as_slice(columns)
     parts = list(vectors.blocks(a.rows.shape[1], 1, _FEATURES))
@@ -206,11 +204,14 @@ def _product(a: _Units, rows: np.ndarray, b: _Units, columns: np.ndarray, dtype:
             total += a.block(rows, features, dtype) @ b.block(columns, features, dtype).T
         return total
 
-    # every core makes its own blocks, so that none waits while one centres them
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
-        total, *more = pool.map(some, range(workers))
-    for other in more:
-        total += other
+    if workers == 1:
+        total = some(0)
+    else:
+        from threadpoolctl import threadpool_limits
+
+        # every core makes its own blocks, so that none waits while one centres them
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+            total = sum(pool.map(some, range(workers)))
     total *= a.after[rows, None]
     total *= b.after[columns]
     return total

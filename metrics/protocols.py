@@ -24,7 +24,8 @@ def pixcorr_brain_diffuser(true: np.ndarray, predicted: np.ndarray) -> np.ndarra
     Parameters
     ----------
     true, predicted : ndarray of shape (n, height, width, channels), uint8 or float in [0, 1]
-        The two may differ in size. Floats are rounded to 8 bits first, as a PNG holds them.
+        The two may differ in size. Floats are rounded to 8 bits first, as a PNG holds them; float64 is then computed in
+        float64.
 
     Returns
     -------
@@ -101,11 +102,15 @@ def ssim_mindeye(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def by_pil(pictures: np.ndarray) -> np.ndarray:
-    """Return pictures as uint8 of 425 x 425 pixels, by PIL's ``resize`` with its default, bicubic."""
+    """Return 8-bit pictures of 425 x 425 pixels, by PIL's ``resize`` with its default, bicubic.
+
+    Pictures in float64 are float64 again, so that they are compared in it.
+    """
     from PIL import Image
 
     if pictures.dtype != np.uint8:
-        pictures = np.rint(255 * pictures).astype(np.uint8)
+        resized = by_pil(np.rint(255 * pictures).astype(np.uint8))
+        return resized / 255.0 if pictures.dtype == np.float64 else resized
     n, height, width, channels = pictures.shape
     if (height, width) == (SIZE, SIZE):
         return pictures

@@ -14,7 +14,10 @@ A |= {"cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse", "pixcor
 NO_CLOSED_FORM = {"rank_accuracy_all", "cosine", "cosine_centred", "r2", "l1", "pearson_dim", "collapse"}
 NO_CLOSED_FORM |= {"hubness", "bleu1", "bleu4", "rouge_l", "meteor", "cider"}
 NO_CLOSED_FORM |= {"top1[published-all]", "top5[published-all]", "rank_median[published-all]"}
-NO_CLOSED_FORM |= {"pixcorr", "ssim", "attribute_accuracy", "clip_similarity"}
+NO_CLOSED_FORM |= {"pixcorr", "ssim", "attribute_accuracy", "clip_similarity", "clip_similarity_centred", "lpips"}
+PUBLISHED = ("brain-diffuser", "mindeye")
+NO_CLOSED_FORM |= {f"{name}[{protocol}]" for name in ("pixcorr", "ssim", "effnet_b", "swav") for protocol in PUBLISHED}
+NO_CLOSED_FORM |= {"effnet_b", "swav"}
 
 
 def metrics_where(condition):
@@ -37,6 +40,7 @@ def call(metric, rng, n=30, signal=0.0, n_candidates=40):
         scores = (1 - signal) * rng.standard_normal(truth.shape) + signal * truth
         return metric.function(scores) if metric.kind == "hubs" else metric.function(scores, target)
     if metric.kind == "images":
+        n = n if metric.protocol == "bench-1" else min(n, 8)  # published protocols enlarge to 425 x 425
         true, noise = rng.integers(0, 256, (2, n, 16, 16, 3))
         predicted = np.rint(signal * true + (1 - signal) * noise)
         return metric.function(true.astype(np.uint8), predicted.astype(np.uint8))
@@ -74,6 +78,7 @@ def test_record_is_complete(metric):
     assert (metric.chance is None) == (metric.name in NO_CLOSED_FORM)
     assert metric.higher_is_better is not None or metric.kind in ("set", "hubs")
     assert metric.gallery == "test" or metric.name.endswith(f"[{metric.gallery}]")
+    assert metric.name.partition("[")[2].rstrip("]") == ("" if metric.protocol == "bench-1" else metric.protocol)
     assert metric.function.__doc__
 
 
@@ -88,7 +93,8 @@ def test_perfect_prediction_reaches_the_best_end(metric):
 @pytest.mark.parametrize("signal", [0.0, 0.5, 1.0])
 def test_values_are_one_per_item_finite_and_within_the_range(metric, signal):
     values = call(metric, np.random.default_rng(1), signal=signal)
-    assert values.shape == {"dimensions": (25,), "set": (1,), "hubs": (1,)}.get(metric.kind, (30,))
+    n = 8 if metric.kind == "images" and metric.protocol != "bench-1" else 30
+    assert values.shape == {"dimensions": (25,), "set": (1,), "hubs": (1,)}.get(metric.kind, (n,))
     assert values.dtype == np.float64
     assert np.isfinite(values).all()
     assert (values >= metric.lower).all()

@@ -130,7 +130,7 @@ def test_files_are_the_ones_of_torchvision(name):
 
 def test_every_feature_of_a_metric_has_a_model_and_every_measure_is_used():
     assert {model for model, _, _ in FEATURES.values()} == {*MEASURES, "clip", "judge"}
-    for kind, (model, _output, options) in FEATURES.items():
+    for kind, (model, _, options) in FEATURES.items():
         assert model in hub.MODELS
         if model in MEASURES and model != "lpips":
             assert options["path"] == (kind.partition("[")[2].rstrip("]") or "bench-1")
