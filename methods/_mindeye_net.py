@@ -218,7 +218,7 @@ def optimiser(modules: Sequence[nn.Module], lr: float, decay: float, n_steps: in
         {"params": plain, "weight_decay": 0},
     ]
     adam = torch.optim.AdamW(groups, lr=lr, fused=named[0][1].is_cuda)
-    warm = min(0.3, 2 / epochs)
+    warm, n_steps = min(0.3, 2 / epochs), max(2, n_steps)  # the schedule has no form for a single step
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         adam, lr, total_steps=n_steps, pct_start=max(warm, 2 / n_steps), final_div_factor=1000
     )

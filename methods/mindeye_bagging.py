@@ -37,8 +37,8 @@ class MindEyeBaggingParams:
         ``"zero"`` sets the other voxels to zero (as its code does), ``"select"`` leaves them out.
     bootstrap : bool
         Every member trains on training stimuli drawn with replacement.
-    hidden, map_channels, blocks : int, int, tuple of int
-        Of the network.
+    hidden, map_channels, blocks, dropout : int, int, tuple of int, (float, float)
+        Of the network; dropout after the first layer and in the blocks.
     epochs, max_lr, decay : int, float, float
         OneCycle over all epochs; weights of the epoch with the least validation loss.
     validation : float
@@ -63,6 +63,7 @@ class MindEyeBaggingParams:
     hidden: int = 2048
     map_channels: int = 64
     blocks: tuple[int, ...] = (64, 128, 256)
+    dropout: tuple[float, float] = (0.5, 0.3)
     epochs: int = 200
     max_lr: float = 5e-4
     decay: float = 1e-2
@@ -98,8 +99,9 @@ class MindEyeBagging(Reconstructor):
             "hidden": 256,
             "map_channels": 32,
             "blocks": (16, 32, 32),
-            "epochs": 10,
-            "max_lr": 2e-3,
+            "dropout": (0.1, 0.05),
+            "epochs": 8,
+            "max_lr": 1e-3,
             "steps": 12,
             "guidance": 3.0,
             "precision": "float32",
@@ -295,7 +297,7 @@ class MindEyeBagging(Reconstructor):
 
         plan = Plan(p.epochs, batch, p.max_lr, p.decay, p.precision, p.compile)
         with seeded(int(seeds.generate_state(1)[0])):
-            net = LowLevel(x.shape[1], table.shape[1:], p.hidden, p.map_channels, p.blocks).to(self.device)
+            net = LowLevel(x.shape[1], table.shape[1:], p.hidden, p.map_channels, p.blocks, p.dropout).to(self.device)
             done = fit(net, x, y, target, rows, held, plan, rng, keep)
         return {"net": net, "mask": mask, **vars(done)}
 
