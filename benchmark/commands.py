@@ -326,8 +326,8 @@ def doctor_models(only: Sequence[str], weights: Path | None) -> int:
 
 def doctor_data(name: str, *, subjects, split, out: Path, weights: Path | None, plugins, data: str | None) -> int:
     """Print the findings about a dataset's subjects and draw them; returns the exit code."""
-    from benchmark.data_doctor import FAULT, WARNING, check_dataset
-    from benchmark.data_doctor_picture import picture
+    from benchmark.checkup import FAULT, WARNING, check_dataset
+    from benchmark.checkup.picture import picture
     from benchmark.plan import Request, load_with_split
     from benchmark.pretrained import hub
     from benchmark.registry import unknown

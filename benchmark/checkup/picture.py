@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.data_doctor import FAULT, OK, WARNING, Checkup
+from benchmark.checkup import FAULT, OK, WARNING, Checkup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
