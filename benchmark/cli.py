@@ -190,6 +190,30 @@ def regress(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@cli.command()
+@click.argument("card", type=click.Path(path_type=Path, exists=True), metavar="CARD")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@click.option("--device", help="Default: the card's.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: the card's.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep the new run here. [default: it is compared and removed]",
+)
+@_plugins
+@_data
+def rerun(**options: Any) -> None:
+    """Make a run again from its card (card.json, card.md or the run directory), and compare the scores.
+
+    Says first what differs in code, versions and machine; where nothing does, scores must be the same to the last
+    digit. Exit code 0: they agree, 1: they differ, 2: it cannot be run here.
+    """
+    from benchmark.rerun import rerun as command
+
+    sys.exit(command(**options))
+
+
 @cli.command("list")
 @click.argument("kind", required=False, type=click.Choice((*KINDS, "runs")))
 @_plugins
