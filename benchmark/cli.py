@@ -253,6 +253,15 @@ def info(kind: str, name: str, plugins: tuple[Path, ...]) -> None:
 @cli.command()
 @click.option("--publish", is_flag=True, help="Merge the store's records into the committed ones and render both.")
 @click.option("--check", is_flag=True, help="Exit 1 where the committed boards differ from their records.")
+@click.option("--submit", metavar="RUN|FILTER", help="Bundle runs: a run, its id, method[:preset] or name=value,...")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.zip", help="The bundle to write.")
+@click.option(
+    "--accept",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="BUNDLE",
+    help="Score a bundle's predictions again; where the scores agree, its runs join the committed records.",
+)
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
 @click.option("--suite", help="Only this suite.")
 @click.option(
     "--boards",
@@ -263,9 +272,10 @@ def info(kind: str, name: str, plugins: tuple[Path, ...]) -> None:
     help="Folder of the committed boards.",
 )
 @_plugins
+@_data
 @_store
 def leaderboard(**options: Any) -> None:
-    """Render leaderboards from the store, publish them, or check the published ones."""
+    """Render leaderboards from the store, publish them, check the published ones, or send and take runs of others."""
     from benchmark.commands import leaderboard as command
 
     sys.exit(command(**options))

@@ -13,8 +13,8 @@ from benchmark.data.locate import cache_dir, data_dir
 from benchmark.errors import BenchError
 from benchmark.external import TAG
 from benchmark.plan import Planned, Request, plan
-from benchmark.regress import FLOOR
 from benchmark.registry import Registry
+from benchmark.regress import FLOOR
 
 # Scores are the same to the last digit where all of this is the same.
 _ENVIRONMENT = {
