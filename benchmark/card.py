@@ -10,7 +10,7 @@ from typing import Any
 from benchmark import records
 from benchmark.data.files import write_atomic
 from benchmark.errors import BenchError
-from benchmark.store import Run, write_json
+from benchmark.store import Run
 
 FORMAT = 1
 CARD, PAGE = "card.json", "card.md"
@@ -49,7 +49,11 @@ SCHEMA = _object(
     suite_version={"type": ["string", "null"]},
     dataset=_object(version=_TEXT, fingerprint=_TEXT),
     split=_object(checksum=_TEXT, unit=_TEXT),
-    code=_object(commit={"type": ["string", "null"]}, dirty={"type": ["boolean", "null"]}, source=_TEXT),
+    code=_object(
+        commit={"type": ["string", "null"], "pattern": "^[0-9a-f]{40,64}$"},
+        dirty={"type": ["boolean", "null"]},
+        source=_TEXT,
+    ),
     versions=_TEXTS,
     weights=_TEXTS,
     machine=_object(hardware={"type": "object"}, device={"type": ["string", "null"]}, threads=_COUNT),
@@ -83,10 +87,15 @@ def of(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def dumps(card: Mapping[str, Any]) -> str:
+    """Return a card as text, in one canonical form."""
+    return json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write(folder: Path) -> None:
     """Write the record and the card of a run directory whose other files are there."""
     card = of(records.keep(folder))
-    write_json(folder / CARD, card)
+    write_atomic(folder / CARD, dumps(card).encode())
     write_atomic(folder / PAGE, markdown(card).encode())
 
 

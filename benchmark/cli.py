@@ -190,6 +190,30 @@ def regress(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@cli.command()
+@click.argument("card", type=click.Path(path_type=Path, exists=True), metavar="CARD")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@click.option("--device", help="Default: the card's.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: the card's.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep the new run here. [default: it is compared and removed]",
+)
+@_plugins
+@_data
+def rerun(**options: Any) -> None:
+    """Make a run again from its card (card.json, card.md or the run directory), and compare the scores.
+
+    Says first what differs in code, versions and machine; where nothing does, scores must be the same to the last
+    digit. Exit code 0: they agree, 1: they differ, 2: it cannot be run here.
+    """
+    from benchmark.rerun import rerun as command
+
+    sys.exit(command(**options))
+
+
 @cli.command("list")
 @click.argument("kind", required=False, type=click.Choice((*KINDS, "runs")))
 @_plugins
@@ -229,6 +253,15 @@ def info(kind: str, name: str, plugins: tuple[Path, ...]) -> None:
 @cli.command()
 @click.option("--publish", is_flag=True, help="Merge the store's records into the committed ones and render both.")
 @click.option("--check", is_flag=True, help="Exit 1 where the committed boards differ from their records.")
+@click.option("--submit", metavar="RUN|FILTER", help="Bundle runs: a run, its id, method[:preset] or name=value,...")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.zip", help="The bundle to write.")
+@click.option(
+    "--accept",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="BUNDLE",
+    help="Score a bundle's predictions again; where the scores agree, its runs join the committed records.",
+)
+@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
 @click.option("--suite", help="Only this suite.")
 @click.option(
     "--boards",
@@ -239,9 +272,10 @@ def info(kind: str, name: str, plugins: tuple[Path, ...]) -> None:
     help="Folder of the committed boards.",
 )
 @_plugins
+@_data
 @_store
 def leaderboard(**options: Any) -> None:
-    """Render leaderboards from the store, publish them, or check the published ones."""
+    """Render leaderboards from the store, publish them, check the published ones, or send and take runs of others."""
     from benchmark.commands import leaderboard as command
 
     sys.exit(command(**options))

@@ -161,11 +161,19 @@ def regress(*, baseline: Path, store: Path, strict: bool) -> int:
     return 1 if report.moved or (strict and report.absent) else 0
 
 
-def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) -> int:
+def leaderboard(
+    *, publish, check, suite, boards: Path, plugins, store: Path, submit=None, out=None, accept=None, **folders
+) -> int:
     """Carry out ``bench leaderboard``; returns the exit code."""
     from benchmark import leaderboard as render
 
+    if sum(map(bool, (publish, check, submit, accept))) > 1 or bool(submit) != bool(out):
+        raise BenchError("expected one of --publish, --check, --submit RUN --out FILE.zip and --accept BUNDLE")
     registry = Registry(plugins)
+    if submit or accept:
+        from benchmark import exchange
+
+        return exchange.submit(store, submit, out) if submit else exchange.accept(accept, boards, registry, **folders)
     out = Console()
     if check:
         if not (boards / "records").is_dir():
@@ -182,7 +190,10 @@ def leaderboard(*, publish, check, suite, boards: Path, plugins, store: Path) ->
         return 1 if wrong else 0
     if not store.is_dir():
         raise BenchError(f"--store {store}: no such folder, expected the run directories of bench run")
-    items = records.from_store(Store(store), suite)
+    damaged: list[str] = []
+    items = records.from_store(Store(store), suite, damaged.append)
+    for text in damaged:
+        out.print(f"note: a damaged run is left out, bench run makes it again: {text}", highlight=False, soft_wrap=True)
     if not items:
         raise BenchError(f"--store {store}: holds no run{f' of suite {suite}' if suite else ''}")
     if publish:

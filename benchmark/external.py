@@ -352,8 +352,7 @@ def stage(planned, contents: Mapping[str, Given], files: Files, folder: Path, de
         )
         worker.save(mine, folder / fold.name, ids)
         if space is not None:
-            centre = _targets(fold, space, models, _train_rows(fold)).mean(0, dtype=np.float64)
-            np.save(folder / fold.name / "centre.npy", centre)
+            np.save(folder / fold.name / "centre.npy", centre(fold, space, models))
     return "; ".join(f"{track}: {text}" if len(notes) > 1 else text for track, text in notes.items())
 
 
@@ -381,6 +380,11 @@ def _order_note(track: str, space, folds, truths, predictions: Predictions, mode
         predicted = alignment.small(predictions.images, *size)
         spare = alignment.small(fold.dataset.stimuli.images[train], *size) if len(train) else None
     return alignment.note(true[order], predicted[order], spare, rng)
+
+
+def centre(fold, space: str, models) -> np.ndarray:
+    """Return what centred metrics subtract: the mean target of the training stimuli, shape (d,)."""
+    return _targets(fold, space, models, _train_rows(fold)).mean(0, dtype=np.float64)
 
 
 def _train_rows(fold) -> np.ndarray:

@@ -34,6 +34,7 @@ TAGS = {
     "leaky selection": "the published choice of epochs by the test subject; never ranked",
     "oracle": "is given the truth; never ranked",
     "seen stimuli": "stimuli of the test side were also trained on",
+    "submitted": "made and sent in by others; these scores are of their predictions, scored here",
     "transductive scaling": "the recordings came scaled over all rows, those of the test side included",
 }
 INTERVAL = f"{LEVEL:.0%} interval"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,8 @@ def is_current(folder: Path, name: str) -> bool:
     return made >= max(changed)
 
 
-def of_run(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a run directory; None for a damaged run, which counts as not there."""
+def of_run(folder: Path, on_damage: Callable[[str], None] = lambda text: None) -> dict[str, Any] | None:
+    """Return the record of a run directory; None for a damaged run, which counts as not there but is told."""
     if is_current(folder, RECORD):
         try:
             item = json.loads((folder / RECORD).read_bytes(), parse_constant=_refuse)
@@ -126,12 +126,17 @@ def of_run(folder: Path) -> dict[str, Any] | None:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # it can be made again of the others
     run = Run(folder)
-    return record(run) if run.whole else None
+    if run.whole:
+        return record(run)
+    on_damage(run.damage)
+    return None
 
 
-def from_store(store: Store, suite: str | None = None) -> list[dict[str, Any]]:
-    """Return the newest record of every specification in a store."""
-    return newest(item for folder in store.folders(suite) if (item := of_run(folder)) is not None)
+def from_store(
+    store: Store, suite: str | None = None, on_damage: Callable[[str], None] = lambda text: None
+) -> list[dict[str, Any]]:
+    """Return the newest record of every specification in a store; what is wrong with damaged runs goes to a function."""
+    return newest(item for folder in store.folders(suite) if (item := of_run(folder, on_damage)) is not None)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from benchmark.errors import BenchError
 LEVEL = 0.95
 MIN_SUBJECTS = 3
 DRAWS = 10_000
+ENOUGH_HITS = 100  # a permutation p-value is then known to a tenth of itself
 # The fewest units for which a kind's interval covered in simulation, and how far the mean must be from the end of the
 # range, in units: a mean closer than that rests on a few units that are not at the end.
 MIN_ITEMS = {"mean": 10, "proportion": 10, "heavy": 36, "pairs": 10, "median": 6}
@@ -229,7 +230,9 @@ def sign_flip(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.
     Returns
     -------
     ndarray of shape (m,)
-        1 where all differences are 0. Exact where 2^(n - 1) <= draws, else (hits + 1) / (draws + 1).
+        1 where all differences are 0. Exact where 2^(n - 1) <= draws, else (hits + 1) / (draws + 1). Beyond the first
+        10,000 draws a row gets no more once it has 100 hits (Besag & Clifford 1991), or where Hoeffding's inequality
+        says that hardly any row like it would have one: many methods make many pairs, most of them of either kind.
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[1]
@@ -238,15 +241,28 @@ def sign_flip(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.
     total = 2 ** (n - 1) if exact else draws
     observed = np.abs(differences.sum(axis=1))
     observed -= 1e-9 * np.abs(differences).sum(axis=1)  # sums in another order are the same sum
-    hits = np.zeros(len(differences))
+    hits, done, left = np.zeros(len(differences)), np.full(len(differences), total), np.arange(len(differences))
     for start in range(0, total, 2048):
         size = min(2048, total - start)
+        if not exact and start >= DRAWS and len(left):
+            settled = hits[left] >= ENOUGH_HITS
+            done[left[settled]] = start
+            never = (hits[left] == 0) & (_hoeffding(differences[left], observed[left]) < 1 / (ENOUGH_HITS * total))
+            left = left[~settled & ~never]
+        if not len(left):
+            break
         if exact:  # the first item keeps its sign: a pattern and its opposite give the same
             bits = (np.arange(start, start + size)[:, None] >> np.arange(n)) & 1
         else:
             bits = rng.integers(2, size=(size, n), dtype=np.int8)
-        hits += (np.abs((2.0 * bits - 1) @ differences.T) >= observed).sum(axis=0)
-    return hits / total if exact else (hits + 1) / (total + 1)
+        hits[left] += (np.abs((2.0 * bits - 1) @ differences[left].T) >= observed[left]).sum(axis=0)
+    return hits / total if exact else (hits + 1) / (done + 1)
+
+
+def _hoeffding(differences: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return an upper bound of the two-sided sign-flip p-value of every row; 1 where all differences are 0."""
+    square = (differences**2).sum(axis=1)
+    return np.minimum(1, 2 * np.exp(-np.divide(observed**2, 2 * square, out=np.zeros(len(square)), where=square > 0)))
 
 
 def holm(pvalues: Sequence[float]) -> np.ndarray:

@@ -60,12 +60,19 @@ class Run:
     @property
     def whole(self) -> bool:
         """Whether its files can be read; a damaged run counts as not there and is made anew."""
+        return not self.damage
+
+    @cached_property
+    def damage(self) -> str:
+        """What is wrong with its files; empty where nothing is."""
         try:
-            return bool(
-                self.spec["method"] and self.status["status"] and "reason" in self.status and self.provenance["tracks"]
-            ) and ("tracks" in self.scores or not self.scores)
-        except (BenchError, KeyError, TypeError):
-            return False
+            stated = self.spec["method"] and self.status["status"] and self.provenance["tracks"]
+            scored = "tracks" in self.scores or not self.scores
+            return "" if stated and "reason" in self.status and scored else f"{self.path}: a file lacks its main entry"
+        except BenchError as error:
+            return str(error)
+        except (KeyError, TypeError) as error:
+            return f"{self.path}: a file lacks its main entry ({error})"
 
 
 class Store:

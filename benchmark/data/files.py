@@ -70,9 +70,14 @@ def write_folder_once(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; a missing or damaged file and a key given twice are a ``BenchError``."""
+    """Return the content of a JSON file; a missing or damaged file, a key given twice and NaN are a ``BenchError``."""
+
+    def constant(name: str) -> None:
+        raise BenchError(f"{path}: {name} found, expected finite numbers")
+
     try:
-        return json.loads(path.read_text("utf-8"), object_pairs_hook=lambda pairs: _no_twins(path, pairs))
+        text = path.read_text("utf-8")
+        return json.loads(text, object_pairs_hook=lambda pairs: _no_twins(path, pairs), parse_constant=constant)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file, expected a JSON file") from None
     except OSError as error:
