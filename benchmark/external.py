@@ -123,8 +123,7 @@ def stage(planned, contents: Mapping[str, Given], files: Files, folder: Path, de
 
     job = planned.job
     folds, items, listed = folds_of(job)
-    if files.ids or files.in_order:
-        contents = {track: numbered(given) for track, given in contents.items()}
+    contents = {track: numbered(given, items, files) for track, given in contents.items()}
     place = {track: row_of_item(given, items, listed, files) for track, given in contents.items()}
     models = Source(job.spec.profile, job.cache, job.weights, device)
     space = next((job.tracks[track].space for track in contents if job.tracks[track].space), None)

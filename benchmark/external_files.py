@@ -15,6 +15,7 @@ from benchmark.spec import digest
 
 PICTURES = (".png", ".jpg", ".jpeg")
 TENSORS = (".npy", ".npz", ".pt", ".pth")
+READ_VERSION = 1  # raise whenever the same files are read as something else
 _EXPECTED = "expected a folder of pictures, or .npy, .npz or .pt"
 
 
@@ -151,12 +152,12 @@ def row_of_item(given: Given, items: Sequence[str], listed: Sequence[str], files
     if n != len(items):
         raise BenchError(f"{path}: {n} predictions, expected {len(items)}, one per test item")
     where = path
-    if files.in_order:
+    if given.names is not None and (named := _ids_in_names(path, given.names, items, files)):
+        ids = named
+    elif files.in_order:
         ids = list(listed)
     elif files.ids:
         ids, where = read_ids(files.ids), files.ids
-    elif given.names is not None:
-        ids = _ids_in_names(path, given.names, items)
     elif given.ids is not None:
         ids = given.ids
     else:
@@ -254,8 +255,12 @@ def _refuse_alpha(path: Path) -> None:
         raise BenchError(f"{path}: transparent pixels, expected an opaque picture")
 
 
-def _ids_in_names(path: Path, names: Sequence[str], expected: Sequence[str]) -> list[str]:
-    """Return the test item's id that each file name carries, as a whole word."""
+def _ids_in_names(path: Path, names: Sequence[str], expected: Sequence[str], files: Files) -> list[str]:
+    """Return the test item's id that each file name carries, as a whole word.
+
+    Names that carry the id of every test item are believed before anything else; otherwise, where another order is
+    stated, the result is empty.
+    """
     known = set(expected)
     words = "|".join(re.escape(value) for value in sorted(known, key=len, reverse=True))
     pattern = re.compile(rf"(?<![0-9A-Za-z])(?:{words})(?![0-9A-Za-z])")
@@ -263,6 +268,8 @@ def _ids_in_names(path: Path, names: Sequence[str], expected: Sequence[str]) -> 
     for name in names:
         stem = Path(name).stem
         ids = {stem} if stem in known else set(pattern.findall(stem))
+        if len(ids) != 1 and (files.ids or files.in_order):
+            return []
         if len(ids) != 1:
             what = f"carries the ids {' and '.join(sorted(ids))}" if ids else "carries no test item's id"
             raise BenchError(
@@ -270,12 +277,14 @@ def _ids_in_names(path: Path, names: Sequence[str], expected: Sequence[str]) -> 
                 "for pictures numbered in that order"
             )
         found.append(ids.pop())
-    return found
+    return found if len(set(found)) == len(known) or not (files.ids or files.in_order) else []
 
 
-def numbered(given: Given) -> Given:
-    """Return pictures in the order of the one number in each name."""
-    if given.names is None:
+def numbered(given: Given, items: Sequence[str], files: Files) -> Given:
+    """Return pictures in the order of the one number in each name, where that is what their order hangs on."""
+    if given.names is None or not (files.ids or files.in_order):
+        return given
+    if _ids_in_names(given.path, given.names, items, files):
         return given
     numbers = [re.findall(r"\d+", Path(name).stem) for name in given.names]
     for name, found in zip(given.names, numbers, strict=True):
@@ -298,7 +307,7 @@ def checksum(files: Files) -> str:
         return sorted(hash_files(path, _pictures(path), None).items())
 
     ids = sums(files.ids) if files.ids else None
-    return digest([[sums(path) for path in files.paths], ids, files.in_order, files.key], 64)
+    return digest([READ_VERSION, [sums(path) for path in files.paths], ids, files.in_order, files.key], 64)
 
 
 def _pictures(folder: Path) -> list[str]:
