@@ -99,7 +99,7 @@ def score(*, paths, track, name, ids, order, key, trained_on, show_ids, seed, pl
     import dataclasses
     import tempfile
 
-    from benchmark import external
+    from benchmark import external, external_files
     from benchmark.plan import Request
     from benchmark.runner import Limits, Session, run_all
     from benchmark.worker import use_device
@@ -112,13 +112,13 @@ def score(*, paths, track, name, ids, order, key, trained_on, show_ids, seed, pl
     request = Request(subjects=subjects, seeds=(seed,), data=data_dir(data), cache=cache_dir(), **more)
     registry = Registry(plugins)
     task = external.task_of(registry, request)
-    files = external.Files(paths, ids, order == "split", key)
+    files = external_files.Files(paths, ids, order == "split", key)
     if show_ids:
         empty = dataclasses.replace(files, paths=(), ids=None)
         print("\n".join(external.folds_of(external.plan(registry, request, "ids", [*task.tracks], empty, "").job)[2]))
         return 0
     contents = {}
-    for given in (external.read(path, key) for path in paths):
+    for given in (external_files.read(path, key) for path in paths):
         found = external.track_of(given, track if len(paths) == 1 or not given.pictures else None, task.tracks)
         if found in contents:
             raise BenchError(f"{given.path}: a second file for the {found} track, expected one")

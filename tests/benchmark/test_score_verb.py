@@ -193,8 +193,11 @@ def test_folders_of_pictures(staged, data, tmp_path):
     write_pictures(tmp_path / "numbers", pictures, [f"{i * 3}.png" for i in range(TEST)])
     (tmp_path / "ids.json").write_text(json.dumps(IDS))
     (tmp_path / "ids.csv").write_text("row,stimulus_id\n" + "".join(f"{i},{name}\n" for i, name in enumerate(IDS)))
+    (tmp_path / "other.json").write_text(json.dumps(IDS[::-1]))
     for folder, options in {
         "ids": (),
+        "./ids": ("--ids", tmp_path / "other.json"),  # for another file of the same call: names count
+        "./plain": ("--order", "split"),
         "plain": (),
         "numbers": ("--order", "split"),
         "./numbers": ("--ids", tmp_path / "ids.json"),
