@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.api import Method, Predictions
+from benchmark.data.overlap import trained_on_fault
 from benchmark.errors import BenchError
 from benchmark.external_files import Files, Given, as_pictures, checksum, numbered, row_of_item
 
@@ -123,6 +124,9 @@ def stage(planned, contents: Mapping[str, Given], files: Files, folder: Path, de
 
     job = planned.job
     folds, items, listed = folds_of(job)
+    stated = job.params["trained_on"]
+    if fault := trained_on_fault(stated, f"{job.spec.dataset}/{job.spec.split}", listed):
+        raise BenchError(f"--trained-on {stated}: {fault}")
     contents = {track: numbered(given, items, files) for track, given in contents.items()}
     place = {track: row_of_item(given, items, listed, files) for track, given in contents.items()}
     models = Source(job.spec.profile, job.cache, job.weights, device)

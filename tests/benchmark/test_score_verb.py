@@ -1,6 +1,7 @@
 """Predictions made elsewhere: every way to give them, every way they can be wrong, and a wrong order."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from benchmark import alignment
+from benchmark.data.splits import split_checksum
 from benchmark.store import Store
 from tests.helpers.make_folder import make_folder
 
@@ -449,3 +451,15 @@ def test_pictures_are_compared_small_and_in_proportion():
     np.testing.assert_array_equal(
         alignment.small(pictures[:, :5, :7], 5, 7), np.moveaxis(pictures[:, :5, :7], -1, 1).reshape(3, -1)
     )
+
+
+def test_a_model_that_saw_the_test_pictures_is_refused(score, data, tmp_path):
+    root, truth, _ = data
+    for file in (*root.rglob("*.csv"), *root.rglob("splits/*.json")):
+        file.write_text(re.sub(r"stim(\d{3})", r"nsd00\1", file.read_text()))
+    split = root / "splits" / "main.json"
+    content = json.loads(split.read_text())
+    split.write_text(json.dumps({**content, "sha256": split_checksum(content)}))
+    given = truth, "--order", "split", "--trained-on"
+    refused(score(*given, "algonauts2023"), tmp_path, "--trained-on algonauts2023", "expected a model that never saw")
+    assert score(*given, "my own pictures")[0] == 0
