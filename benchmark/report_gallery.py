@@ -178,8 +178,6 @@ def gallery(
             if "ranked" in stated:
                 ranked[track] = stated["ranked"]
     shown = [stimuli.images for _, stimuli in truth.folds.values() if stimuli.images is not None]
-    if truth.folds and not shown:
-        notes.append("The stimuli of this dataset are no pictures.")
     return {
         "title": place.title,
         "items": _items(ids, truth),
@@ -316,18 +314,19 @@ def _sheet(root: Path, name: str, tables: Sequence[np.ndarray]) -> dict[str, Any
     Returns
     -------
     dict
-        ``files``, as addresses; ``size`` of a picture and ``pitch`` from one to the next, (width, height) in pixels; ``columns`` and
-        ``per``, the pictures of a full sheet.
+        ``files``, as addresses; ``size`` of a picture and ``pitch`` from one to the next, (width, height) in pixels;
+        ``margin`` around each; ``columns`` and ``per``, the pictures of a full sheet.
     """
     from PIL import Image
 
     small = np.concatenate([_small(table) for table in tables])
     n, height, width, channels = small.shape
     exact = max(height, width) <= SMALL
-    more = (0, 0) if exact else (-height % BLOCK, -width % BLOCK)
-    small = np.pad(small, ((0, 0), (0, more[0]), (0, more[1]), (0, 0)), mode="edge")
-    kind, options = (("png", {"optimize": True}) if exact else ("jpg", {"quality": 88, "subsampling": 0}))
-    pitch, files = (width + more[1], height + more[0]), []
+    margin = 0 if exact else BLOCK // 2  # browsers blend neighbouring pixels when they enlarge
+    ends = (margin, margin) if exact else (margin + -height % BLOCK, margin + -width % BLOCK)
+    small = np.pad(small, ((0, 0), (margin, ends[0]), (margin, ends[1]), (0, 0)), mode="edge")
+    kind, options = ("png", {"optimize": True}) if exact else ("jpg", {"quality": 88, "subsampling": 0})
+    pitch, files = small.shape[2:0:-1], []
     for start in range(0, n, PER_SHEET):
         tiles = small[start : start + PER_SHEET]
         lines = -(-len(tiles) // COLUMNS)
@@ -338,7 +337,8 @@ def _sheet(root: Path, name: str, tables: Sequence[np.ndarray]) -> dict[str, Any
         files.append(quote(str(path.relative_to(root))))
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grid if channels == 3 else grid[..., 0]).save(path, **options)
-    return {"files": files, "size": [width, height], "pitch": pitch, "columns": COLUMNS, "per": PER_SHEET}
+    more = {"margin": margin, "columns": COLUMNS, "per": PER_SHEET}
+    return {"files": files, "size": [width, height], "pitch": pitch, **more}
 
 
 def _small(pictures: np.ndarray) -> np.ndarray:

@@ -71,9 +71,11 @@ function columnsOf(table) {
   const [low, high] = [Math.min(...ends), Math.max(...ends)];
   for (const c of table.columns) {
     const get = (r) => r.metrics[c.name]?.value;
-    found.push({ title: `${c.name} ${arrow(c.higher)}`, get, show: (r) => number(get(r)), higher: c.higher, note: c.note, chance: c.chance });
+    const title = `${c.name} ${arrow(c.higher)}`;
+    found.push({ title, get, show: (r) => number(get(r)), higher: c.higher, note: c.note, chance: c.chance });
     if (c.name === table.ranked && table.interval) {
-      found.push({ title: table.interval, get: (r) => r.interval?.[0], show: (r) => interval(r, get(r), low, high), higher: c.higher });
+      const show = (r) => interval(r, get(r), low, high);
+      found.push({ title: table.interval, get: (r) => r.interval?.[0], show, higher: c.higher });
     }
   }
   found.push(
@@ -94,7 +96,8 @@ function interval(row, value, low, high) {
   line.style.left = `${place(row.interval[0])}%`;
   line.style.width = `${place(row.interval[1]) - place(row.interval[0])}%`;
   dot.style.left = `${place(value)}%`;
-  return [`${number(row.interval[0])} to ${number(row.interval[1])}`, h("span", { class: "span", "aria-hidden": "true" }, line, dot)];
+  const text = `${number(row.interval[0])} to ${number(row.interval[1])}`;
+  return [text, h("span", { class: "span", "aria-hidden": "true" }, line, dot)];
 }
 
 function drawBoards(suite) {
@@ -105,8 +108,12 @@ function board(suite, table) {
   let by = null, descending = false;  // null: the board's own order
   const open = new Set();
   const name = `${table.dataset}, ${table.track}`;
-  const heads = columns.map((c) => h("th", { scope: "col", class: `${c.text ? "text" : ""} ${c.title === "method" ? "stay" : ""}` },
-    h("button", { type: "button", title: c.note || null, onclick: () => sort(c) }, c.title + (c.note ? "†" : ""))));
+  const nameOf = (c) => c.title + (c.note ? "†" : "");
+  const heads = columns.map((c) => {
+    const kind = `${c.text ? "text" : ""} ${c.title === "method" ? "stay" : ""}`;
+    const button = h("button", { type: "button", title: c.note || null, onclick: () => sort(c) }, nameOf(c));
+    return h("th", { scope: "col", class: kind }, button);
+  });
   const body = h("tbody");
   const foot = h("tr", {}, columns.map((c, i) => (i === 1
     ? h("th", { scope: "row", class: "text stay" }, "chance level")
@@ -117,20 +124,29 @@ function board(suite, table) {
     fill();
   }
   function fill() {
-    let rows = table.rows.filter((r) => (controls() || !r.control) && matches([r.label, r.profile, ...tagsOf(r)].join(" "), wanted()));
-    if (by) rows = [...rows].sort((a, b) => compare(by.get(a), by.get(b), descending));
-    body.replaceChildren(...rows.flatMap((r, i) => line(r, !by && i > 0 && (r.rank !== rows[i - 1].rank || r.control !== rows[i - 1].control))));
-    columns.forEach((c, i) => heads[i].setAttribute("aria-sort", by !== c ? "none" : descending ? "descending" : "ascending"));
-    columns.forEach((c, i) => { heads[i].firstChild.textContent = c.title + (c.note ? "†" : "") + (by !== c ? "" : descending ? " ▼" : " ▲"); });
+    const text = (r) => [r.label, r.profile, ...tagsOf(r)].join(" ");
+    const rows = table.rows.filter((r) => (controls() || !r.control) && matches(text(r), wanted()));
+    if (by) rows.sort((a, b) => compare(by.get(a), by.get(b), descending));
+    const tier = (r, before) => !by && before && (r.rank !== before.rank || r.control !== before.control);
+    body.replaceChildren(...rows.flatMap((r, i) => line(r, tier(r, rows[i - 1]))));
+    columns.forEach((c, i) => {
+      const [state, mark] = by !== c ? ["none", ""] : descending ? ["descending", " ▼"] : ["ascending", " ▲"];
+      heads[i].setAttribute("aria-sort", state);
+      heads[i].firstChild.textContent = nameOf(c) + mark;
+    });
     return rows.length;
   }
   function line(r, tier) {
+    const label = r.label + (r.profile === "mini" ? "" : ` (${r.profile})`);
+    const toggle = () => {
+      open.delete(r) || open.add(r);
+      fill();
+      [...body.querySelectorAll("th button")].find((b) => b.textContent === label)?.focus();
+    };
     const cells = columns.map((c) => {
-      const content = c.show ? c.show(r) : c.get(r) ?? "–";
-      if (c.title !== "method") return h("td", { class: c.text ? "text" : "" }, content);
-      const toggle = () => { open.delete(r) || open.add(r); fill(); [...body.querySelectorAll("th button")].find((b) => b.textContent === label)?.focus(); };
-      const label = r.label + (r.profile === "mini" ? "" : ` (${r.profile})`);
-      return h("th", { scope: "row", class: "text stay" }, h("button", { type: "button", "aria-expanded": String(open.has(r)), onclick: toggle }, label));
+      if (c.title !== "method") return h("td", { class: c.text ? "text" : "" }, c.show ? c.show(r) : c.get(r) ?? "–");
+      const button = h("button", { type: "button", "aria-expanded": String(open.has(r)), onclick: toggle }, label);
+      return h("th", { scope: "row", class: "text stay" }, button);
     });
     const row = h("tr", { class: `${r.control ? "control" : ""} ${tier ? "tier" : ""}` }, cells);
     return open.has(r) ? [row, h("tr", { class: "more" }, h("td", { colspan: columns.length }, more(suite, table, r)))] : [row];
@@ -139,8 +155,9 @@ function board(suite, table) {
   const notes = [...new Set(table.columns.map((c) => c.note).filter(Boolean))];
   return h("section", { "aria-label": name },
     h("h2", {}, `${name} `, h("small", { class: "muted" }, `${table.split}, suite ${suite.name} ${table.version}`)),
-    h("p", {}, "Ranked by ", h("b", {}, table.ranked), `. ${plural(table.subjects.length, "subject")} (${table.subjects.join(", ")}), ${plural(table.seeds.length, "seed")}. `,
-      table.interval ? `The interval is over ${table.over}. Methods of one rank cannot be told apart from its leader.` : ""),
+    h("p", {}, "Ranked by ", h("b", {}, table.ranked), ". ",
+      `${plural(table.subjects.length, "subject")} (${table.subjects.join(", ")}), ${plural(table.seeds.length, "seed")}. `,
+      table.interval ? `The interval is over ${table.over}. Methods that share a rank cannot be told apart from the first of them.` : ""),
     h("p", { class: "muted" }, table.protocol),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `table of ${name}` },
       h("table", {}, h("thead", {}, h("tr", {}, heads)), body, h("tfoot", {}, foot))),
@@ -149,14 +166,15 @@ function board(suite, table) {
 }
 // What a row is made of: every run, every subject, and what a rank would need.
 function more(suite, table, r) {
-  const values = r.metrics[table.ranked]?.subjects || {};
+  const subjects = Object.entries(r.metrics[table.ranked]?.subjects || {}).map(([s, v]) => `${s} ${number(v)}`).join(", ");
+  const status = (x) => x.status + (x.reason ? `: ${x.reason}` : "");
   const cells = (list, kind = "td") => h("tr", {}, list.map((x) => h(kind, { class: "text" }, String(x))));
   return [
     r.missing.length ? h("p", {}, `Not ranked, lacks: ${r.missing.join(", ")}`) : null,
     r.undefined.length ? h("p", {}, `Not defined for it: ${r.undefined.join(", ")}`) : null,
-    Object.keys(values).length ? h("p", {}, `${table.ranked} by subject: `, Object.entries(values).map(([s, v]) => `${s} ${number(v)}`).join(", ")) : null,
+    subjects ? h("p", {}, `${table.ranked} by subject: ${subjects}`) : null,
     h("table", {}, h("thead", {}, cells(["run", "subject", "seed", "status", "date", "commit"], "th")),
-      h("tbody", {}, r.runs.map((x) => cells([x.run_id, x.subject, x.seed, x.status + (x.reason ? `: ${x.reason}` : ""), x.date.slice(0, 10), x.commit])))),
+      h("tbody", {}, r.runs.map((x) => cells([x.run_id, x.subject, x.seed, status(x), x.date.slice(0, 10), x.commit])))),
   ];
 }
 
@@ -179,10 +197,14 @@ function picture(sheet, row, width, label) {
   tile.style.height = `${hgt * scale}px`;
   tile.style.backgroundImage = `url("${sheet.files[Math.floor(row / sheet.per)]}")`;
   tile.style.backgroundSize = `${sheet.columns * sheet.pitch[0] * scale}px auto`;
-  tile.style.backgroundPosition = `${-(place % sheet.columns) * sheet.pitch[0] * scale}px ${-Math.floor(place / sheet.columns) * sheet.pitch[1] * scale}px`;
+  const corner = [place % sheet.columns, Math.floor(place / sheet.columns)].map((k, axis) => -(k * sheet.pitch[axis] + sheet.margin) * scale);
+  tile.style.backgroundPosition = `${corner[0]}px ${corner[1]}px`;
   return tile;
 }
-const stimulus = (g, i, width) => (g.stimuli ? picture(g.stimuli, i, width, `stimulus ${g.items[i].name}`) : h("span", { class: "word" }, g.items[i].word || g.items[i].name));
+function stimulus(g, i, width) {
+  const item = g.items[i];
+  return g.stimuli ? picture(g.stimuli, i, width, `stimulus ${item.name}`) : h("span", { class: "word" }, item.word || item.name);
+}
 const runsOf = (g) => g.runs.filter((r) => controls() || !r.control);
 const valueOf = (run, path, i) => { const [track, metric] = path.split("/"); return run?.scores[track]?.[metric]?.[i]; };
 const higherOf = (g, path) => { const [track, metric] = path.split("/"); return g.directions[track]?.[metric] !== false; };
@@ -198,6 +220,8 @@ function select(label, options, value, change) {
   field.value = value;
   return h("span", {}, h("label", { for: id }, `${label} `), field);
 }
+
+const addressOf = (row) => `#gallery/${view.key}/${encodeURIComponent(view.gallery.items[row].id)}`;
 
 async function drawGallery(suite, key) {
   const entry = suite.galleries.find((g) => g.key === key) || suite.galleries[0];
@@ -223,12 +247,16 @@ async function drawGallery(suite, key) {
       view.order === "random" ? h("button", { type: "button", onclick: () => { view.seed++; fill(); } }, "shuffle again") : "",
     );
     const value = (i) => valueOf(run, view.metric, i);
-    let rows = g.items.map((_, i) => i).filter((i) => matches([g.items[i].name, g.items[i].word || "", ...(g.items[i].captions || [])].join(" "), wanted()));
+    const text = (item) => [item.name, item.word || "", ...(item.captions || [])].join(" ");
+    let rows = g.items.map((_, i) => i).filter((i) => matches(text(g.items[i]), wanted()));
     if (view.order === "random") rows = shuffled(rows, view.seed);
-    else if (view.order !== "listed") rows.sort((a, b) => compare(value(a), value(b), (view.order === "best") === higherOf(g, view.metric)) || a - b);
+    const descending = (view.order === "best") === higherOf(g, view.metric);
+    if (["best", "worst"].includes(view.order)) rows.sort((a, b) => compare(value(a), value(b), descending) || a - b);
     view.shown = rows;
-    grid.replaceChildren(...rows.map((i) => h("li", {}, h("button", { type: "button", "data-row": i, onclick: () => { location.hash = `#gallery/${view.key}/${encodeURIComponent(g.items[i].id)}`; } },
-      g.stimuli || !run?.pictures.length ? stimulus(g, i, 96) : picture(run.pictures[0], i, 96, `${run.label}, ${g.items[i].name}`), h("span", {}, g.items[i].name), h("span", { class: "muted" }, number(value(i)))))));
+    const predicted = g.stimuli ? null : run?.pictures[0];  // better than nothing
+    grid.replaceChildren(...rows.map((i) => h("li", {}, h("button", { type: "button", "data-row": i, onclick: () => { location.hash = addressOf(i); } },
+      predicted ? picture(predicted, i, 96, `${run.label}, ${g.items[i].name}`) : stimulus(g, i, 96),
+      h("span", {}, g.items[i].name), h("span", { class: "muted" }, number(value(i)))))));
     return rows.length;
   }
   redraws.push(() => `${plural(fill(), "item")} of ${g.title}`);
@@ -242,11 +270,14 @@ function drawItem(row) {
     if (good) shown.classList.add("right");
     return h("figure", {}, shown, h("figcaption", { class: good ? "good" : "" }, good ? `${place + 1} ✓ right` : `${place + 1}`));
   });
+  const ranked = (run) => Object.entries(g.ranked).filter(([track, metric]) => run.scores[track]?.[metric])
+    .map(([track, metric]) => `${track}: ${metric} ${number(valueOf(run, `${track}/${metric}`, row))}`).join("; ");
   const card = (run) => h("article", { class: "card" },
     h("h3", {}, run.label, run.tags.map(tag), run.control ? tag("control") : ""),
-    h("p", { class: "muted" }, Object.keys(g.ranked).filter((t) => run.scores[t]?.[g.ranked[t]]).map((t) => `${t}: ${g.ranked[t]} ${number(valueOf(run, `${t}/${g.ranked[t]}`, row))}`).join("; ")),
-    h("div", { class: "row" }, run.pictures.map((sheet, k) => h("figure", {}, picture(sheet, row, k ? 72 : 144, `${run.label}, ${sheet.name || "reconstruction"}`),
-      sheet.name ? h("figcaption", { style: "width:72px" }, sheet.name) : ""))),
+    h("p", { class: "muted" }, ranked(run)),
+    h("div", { class: "row" }, run.pictures.map((sheet) => h("figure", {},
+      picture(sheet, row, sheet.name ? 72 : 144, `${run.label}, ${sheet.name || "reconstruction"}`),
+      sheet.name ? h("figcaption", { class: "stage" }, sheet.name) : ""))),
     run.captions ? [h("h4", {}, "predicted caption"), h("p", {}, run.captions[row])] : "",
     Object.keys(run.retrieved).map((track) => [
       h("h4", {}, `retrieved (${track}): the right one is rank ${run.retrieved[track].rank[row]} of ${run.retrieved[track].of[row]}`),
@@ -256,7 +287,8 @@ function drawItem(row) {
   $("item").replaceChildren(
     h("div", { class: "head" }, h("h2", { id: "item-title" }, item.word ? `${item.word} (${item.name})` : item.name),
       h("span", { class: "muted" }, view.at < 0 ? "" : `${view.at + 1} of ${view.shown.length}`),
-      step("← previous", "previous item", -1), step("next →", "next item", 1), h("button", { type: "button", onclick: () => $("item").close() }, "close")),
+      step("← previous", "previous item", -1), step("next →", "next item", 1),
+      h("button", { type: "button", onclick: () => $("item").close() }, "close")),
     h("div", { class: "inside" },
       h("div", { class: "pair" }, g.stimuli ? h("figure", {}, stimulus(g, row, 192), h("figcaption", {}, "stimulus")) : "",
         item.captions ? h("div", {}, h("h4", {}, "its captions"), h("ul", {}, item.captions.map((c) => h("li", {}, c)))) : ""),
@@ -268,7 +300,8 @@ function drawItem(row) {
 // Every value of the item, methods in columns; the best of a line is marked.
 function scores(g, runs, row) {
   const tracks = Object.keys(g.directions).sort((a, b) => (b === "reconstruction") - (a === "reconstruction"));
-  const lines = tracks.flatMap((track) => Object.keys(g.directions[track]).map((m) => `${track}/${m}`)).filter((path) => runs.some((r) => valueOf(r, path, row) != null));
+  const lines = tracks.flatMap((track) => Object.keys(g.directions[track]).map((m) => `${track}/${m}`))
+    .filter((path) => runs.some((r) => valueOf(r, path, row) != null));
   const line = (path) => {
     const values = runs.map((r) => valueOf(r, path, row)), [track, metric] = path.split("/");
     const known = values.filter((v, k) => v != null && !runs[k].control), higher = g.directions[track][metric];
@@ -282,7 +315,7 @@ function scores(g, runs, row) {
 }
 function move(by) {
   const next = view.shown[view.at + by];
-  if (next != null) location.replace(`#gallery/${view.key}/${encodeURIComponent(view.gallery.items[next].id)}`);
+  if (next != null) location.replace(addressOf(next));
 }
 
 // ---- the address decides what is shown: #boards/SUITE, #gallery/SUITE/NUMBER[/ITEM] ----
@@ -339,7 +372,8 @@ addEventListener("DOMContentLoaded", () => {
   $("controls").addEventListener("change", redraw);
   $("item").addEventListener("close", () => {
     if (location.hash.split("/").length > 3) location.hash = `#gallery/${view.key}`;
-    document.querySelector(`.grid button[data-row="${view.shown[view.at]}"]`)?.focus();
+    // the event comes a moment later: whoever has gone on to a field stays there
+    if (!document.activeElement.matches("input, select")) document.querySelector(`.grid button[data-row="${view.shown[view.at]}"]`)?.focus();
   });
   addEventListener("keydown", keys);
   addEventListener("hashchange", route);

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through the pipe of its own DevTools protocol: real clicks and keys, no driver program."""
+"""A headless Chromium, driven through the pipe of its own DevTools protocol: real clicks and keys, no driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _KEYS = {"Escape": 27, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "ArrowUp"
 
 
 class Browser:
-    """One page. ``errors`` are its console errors, uncaught exceptions and failed requests; ``urls`` what it asked for."""
+    """One page.
+
+    ``errors`` are its console errors, uncaught exceptions and failed requests; ``urls`` what it asked for.
+    """
 
     def __init__(self, folder: Path, size: tuple[int, int] = (1400, 900), limit_s: float = 120) -> None:
         self.errors: list[str] = []
