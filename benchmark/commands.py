@@ -156,7 +156,8 @@ def regress(*, baseline: Path, store: Path, strict: bool) -> int:
 
     if not store.is_dir():
         raise BenchError(f"--store {store}: no such folder, expected the run directories of bench run")
-    report = guard.compare(guard.read(baseline), guard.rows(records.from_store(Store(store))))
+    items = records.from_store(Store(store), on_damage=_refuse)
+    report = guard.compare(guard.read(baseline), guard.rows(items))
     print("\n".join(guard.lines(report, strict)))
     return 1 if report.moved or (strict and report.absent) else 0
 
@@ -403,6 +404,10 @@ def cache_clear(model: str | None) -> None:
 
 def _words(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(word.strip() for option in options for word in option.split(",") if word.strip())
+
+
+def _refuse(damage: str) -> None:
+    raise BenchError(damage)
 
 
 def _table_of(item: dict[str, Any]) -> tuple:

@@ -135,7 +135,7 @@ def of_run(folder: Path, on_damage: Callable[[str], None] = lambda text: None) -
 def from_store(
     store: Store, suite: str | None = None, on_damage: Callable[[str], None] = lambda text: None
 ) -> list[dict[str, Any]]:
-    """Return the newest record of every specification in a store; what is wrong with damaged runs goes to a function."""
+    """Return the newest record of every specification in a store; ``on_damage`` is told of damaged runs."""
     return newest(item for folder in store.folders(suite) if (item := of_run(folder, on_damage)) is not None)
 
 

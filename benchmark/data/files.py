@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file; a missing or damaged file, a key given twice and NaN are a ``BenchError``."""
 
     def constant(name: str) -> None:
-        raise BenchError(f"{path}: {name} found, expected finite numbers")
+        raise BenchError(f"{path}: {name} found, expected a finite number")
 
     try:
         text = path.read_text("utf-8")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap, permutation_test, ttest_1samp, ttest_rel
+from scipy.stats import binomtest, bootstrap, norm, permutation_test, ttest_1samp, ttest_rel
 
 from benchmark import bootstrap as resampling
 from benchmark import stats
@@ -150,6 +150,20 @@ def test_no_difference_is_p_one():
     found = stats.paired_test([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     assert (found.value, found.interval, found.p, found.effect_size, found.n) == (0, None, 1, None, 3)
     assert stats.sign_flip(np.zeros((2, 500))).tolist() == [1, 1]
+
+
+def test_rows_that_need_no_more_draws_have_the_p_value_they_had():
+    """Normal theory is the reference: sign flips of 400 normal differences are nearly so."""
+    rng = np.random.default_rng(0)
+    z = np.array([0, 0.7, 1.5, 2.2, 3.0, 3.6, 9.0, 15.0])
+    d = rng.standard_normal((len(z), 400))
+    d += (z / 20 * np.sqrt((d**2).mean(axis=1)) - d.mean(axis=1))[:, None]
+    normal = 2 * norm.sf(np.abs(d.sum(axis=1)) / np.sqrt((d**2).sum(axis=1)))
+    few, many = stats.sign_flip(d, 10_000), stats.sign_flip(d, 200_000)
+    assert many[normal > 1e-4] == pytest.approx(normal[normal > 1e-4], rel=0.3)
+    assert many[:3] == pytest.approx(few[:3], abs=0.01)
+    assert many[-2:] == pytest.approx(1 / 200_001)  # none of 200,000 can reach these
+    assert few[-2:] == pytest.approx(1 / 10_001)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=9), st.integers(0, 9))
