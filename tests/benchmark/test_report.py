@@ -450,6 +450,26 @@ def test_browser_opens_items_and_moves_between_them(opened, page):
 
 
 @needs_chromium
+def test_browser_draws_the_right_tile(opened, page, made, tmp_path):
+    """Pixels of the screen: 16 x 16 pictures are drawn six times as large, without blending."""
+    opened.click("nav a", 1)
+    opened.wait(f"{TITLES}.length == 6")
+    assert opened.js(LOADED)
+    opened.screenshot(tmp_path / "seen.png")
+    with Image.open(tmp_path / "seen.png") as picture:
+        seen = np.asarray(picture.convert("RGB"))
+    images = np.load(made / "tiny/images.npy")
+    for place, name in enumerate(opened.js(TITLES)):
+        tile = (
+            f"(r => [r.x, r.y, r.width, r.height])(document.querySelectorAll('.tile')[{place}].getBoundingClientRect())"
+        )
+        x, y, width, height = (round(v) for v in opened.js(tile))
+        assert (width, height) == (96, 96)
+        inner = seen[y + 3 : y + 96 : 6, x + 3 : x + 96 : 6]  # the middle of every enlarged pixel
+        np.testing.assert_array_equal(inner, images[int(name[4:])])
+
+
+@needs_chromium
 def test_browser_orders_and_an_address_opens_an_item(opened, page):
     found = gallery(page)
     names = [i["name"] for i in found["items"]]
