@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics import images
-from metrics.images import constant_pictures, pixcorr, ssim
+from metrics.images import constant_pictures, pixcorr, ssim, ssim_columns
 
 SIZES = [(11, 11, 1), (28, 28, 1), (11, 40, 3), (37, 26, 3), (64, 64, 3), (90, 75, 3)]
 
@@ -142,6 +142,33 @@ def test_range_symmetry_and_joint_permutation(seed, n, height, width, channels, 
         assert (np.abs(values) <= 1).all()
         np.testing.assert_allclose(function(predicted, true), values, atol=1e-6)
         np.testing.assert_allclose(function(true[order], predicted[order]), values[order], atol=1e-6)
+
+
+def areas(kind, rng, side=150):
+    """A grey picture of the kind whose areas of one value make float32 rounding add up."""
+    if kind == "photograph":
+        f = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.fftfreq(side) ** 2 + 1e-4
+        x = np.fft.ifft2(np.fft.fft2(rng.standard_normal((side, side))) / f**0.55).real
+        return np.clip(128 + 50 * x / x.std(), 0, 255).astype(np.uint8)
+    if kind == "one value":
+        return np.full((side, side), rng.integers(2, 256), np.uint8)
+    levels = rng.choice([0, 255] if kind == "black and white" else np.arange(256), (5, 5))
+    return levels.repeat(side // 5, axis=0).repeat(side // 5, axis=1).astype(np.uint8)
+
+
+KINDS = ["photograph", "one value", "black and white", "levels"]
+
+
+@pytest.mark.parametrize("first", KINDS)
+@pytest.mark.parametrize("second", KINDS)
+@pytest.mark.parametrize("function", [ssim, ssim_columns])
+def test_float32_is_good_to_5e_6_on_areas_of_one_value_too(first, second, function):
+    rng = np.random.default_rng(0)
+    true, predicted = (np.stack([areas(kind, rng) for _ in range(6)])[..., None] for kind in (first, second))
+    exact = function(true / 255, predicted / 255)
+    np.testing.assert_allclose(function(true, predicted), exact, atol=3e-6)
+    single = (x / np.float32(255) for x in (true, predicted))
+    np.testing.assert_allclose(function(*single), exact, atol=3e-6)
 
 
 @pytest.mark.parametrize("function", [pixcorr, ssim])
