@@ -130,7 +130,7 @@ def test_temperature_zero_takes_the_mean_of_the_prior(tiny, pictures):
     "images",
     [
         np.zeros((1, 8, 8, 3), np.float32),
-        np.zeros((1, 16, 16, 3), np.uint8),
+        np.zeros((1, 0, 8, 3), np.uint8),
         np.zeros((8, 8, 3), np.uint8),
         np.zeros((1, 3, 8, 8), np.uint8),
     ],
@@ -138,6 +138,21 @@ def test_temperature_zero_takes_the_mean_of_the_prior(tiny, pictures):
 def test_wrong_pictures_are_one_sentence(tiny, images):
     with pytest.raises(BenchError, match="uint8 pictures"):
         tiny.encode(images)
+
+
+def test_pictures_of_another_size_are_resized_bilinearly(tiny):
+    from PIL import Image
+
+    large = np.random.default_rng(0).integers(0, 256, (3, 21, 21, 3), np.uint8)
+    small = np.stack([np.asarray(Image.fromarray(x).resize((8, 8), Image.Resampling.BILINEAR)) for x in large])
+    assert np.abs(tiny.prepare(large) - tiny.prepare(small)).max() <= 1.01 / tiny.config.scale  # a grey value
+
+
+def test_decoding_in_batches_changes_nothing(tiny):
+    latents = np.random.default_rng(0).standard_normal((5, tiny.n_latents(2))).astype(np.float32)
+    whole = tiny.decode(latents, range(5))
+    parts = tiny.decode(latents, range(5), batch=2)
+    assert np.abs(whole.astype(int) - parts).max() <= 1
 
 
 def test_a_vector_that_ends_inside_a_layer_is_one_sentence(tiny):

@@ -133,7 +133,9 @@ def test_no_picture_gives_none(model, inputs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i, t, s: (i[:, 1:], t, range(5), s), "image tokens must be"),
+        (lambda i, t, s: (i[:, :, 1:], t, range(5), s), "image tokens must be"),
+        (lambda i, t, s: (i[:, :0], t, range(5), s), "image tokens must be"),
+        (lambda i, t, s: (np.repeat(i, 2, 1), t, range(5), s), "image tokens must be"),
         (lambda i, t, s: (i, t[:4], range(5), s), "text tokens must be"),
         (lambda i, t, s: (i, t * np.nan, range(5), s), "NaN"),
         (lambda i, t, s: (i, t, range(5), s[:3]), "start pictures"),
