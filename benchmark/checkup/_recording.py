@@ -16,7 +16,7 @@ OK, WARNING, FAULT, UNCHECKED = "ok", "warning", "fault", "not checked"
 TRANSDUCTIVE = "transductive scaling"  # the tag of a dataset that says so
 CLEAR = 3.0  # standard deviations of the shuffled values that a real one lies above them
 ENOUGH = 30  # training stimuli or rows, and repeated stimuli, below which nothing found is no fault
-SHUFFLES = 20
+SHUFFLES = 40
 SIDE = 16  # pixels of a small picture
 
 

@@ -24,7 +24,7 @@ from benchmark.data import prepare
 from benchmark.data.scan import scan
 
 MAX_VOXELS = 2000
-PERMUTATIONS = 60
+PERMUTATIONS = 200
 EXACT = 1e-3  # of a standard deviation: what counts as a mean of 0 and a standard deviation of 1
 
 
@@ -147,7 +147,8 @@ def scaled_shares(x: np.ndarray) -> tuple[float, float, float]:
     centred = np.abs(mean) < EXACT * np.where(sd > 0, sd, 1)
     unit = np.minimum(np.abs(sd - 1), np.abs(sd * np.sqrt(n / (n - 1)) - 1)) < EXACT
     low, high = x.min(axis=0), x.max(axis=0)
-    ranged = (np.abs(low - low[0]) < EXACT * (high - low)) & (np.abs(high - high[0]) < EXACT * (high - low))
+    close = EXACT * (high - low)
+    ranged = (np.abs(low - np.median(low)) < close) & (np.abs(high - np.median(high)) < close)
     # by chance a voxel's mean is that close to 0 at times, but not that of most voxels
     return float((centred & unit).mean()), float(centred.mean()), float(ranged.mean()) if x.shape[1] > 4 else 0.0
 
@@ -184,7 +185,7 @@ def _shift_finding(distance, ratio, p, far, wide, who: str) -> Finding:
     told = f"test voxels' standard deviation is {ratio:.2f} times the training side's (median), means differ by "
     told += f"{distance:.2f} SD more than permuted sides" if p else f"{distance:.2f} SD"
     size = np.exp(abs(np.log(ratio)))
-    moved, scaled = (p is None or value < 0.03 for value in p or (0, 0))
+    moved, scaled = (p is None or value == 0 for value in p or (0, 0))
     reached = [(moved and distance > far[level]) or (scaled and size > wide[level]) for level in (0, 1)]
     verdict = FAULT if reached[1] else WARNING if reached[0] else OK
     text = "are alike" if verdict == OK else "differ in distribution"
@@ -214,9 +215,9 @@ def _subject_shift(recording: Recording, drawn: dict[str, Any]) -> Iterator[Find
             yield Finding("train and test", FAULT, text + "expected a common set where subjects are held out.")
             return
         x = filled(responses, recording.columns)
-        found.append((x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)))
+        found.append((x.mean(axis=0, dtype=np.float64), np.log(sd_of(x))))
     mean, sd = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
-    sd = np.where(sd > 0, sd, 1)
+    sd = np.exp(sd)
     own = recording.x.mean(axis=0, dtype=np.float64), recording.x.std(axis=0, dtype=np.float64)
     away, ratio = (own[0] - mean) / sd, np.maximum(own[1], 1e-12) / sd
     drawn["shift"] = (away, ratio, None, None)

