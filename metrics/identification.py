@@ -14,7 +14,6 @@ that is done again in float64, so the result is the one that float64 gives throu
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -196,22 +195,19 @@ def _product(a: _Units, rows: np.ndarray, b: _Units, columns: np.ndarray, dtype:
     shape = len(rows), len(columns)
     rows, columns = _as_slice(rows), _as_slice(columns)
     parts = list(vectors.blocks(a.rows.shape[1], 1, _FEATURES))
-    workers = max(1, min(len(parts), os.cpu_count() or 1, 4))
+    n_workers = min(len(parts), os.cpu_count() or 1, 4)
 
     def some(worker: int) -> np.ndarray:
         total = np.zeros(shape)
-        for features in parts[worker::workers]:
+        for features in parts[worker::n_workers]:
             total += a.block(rows, features, dtype) @ b.block(columns, features, dtype).T
         return total
 
-    if workers == 1:
+    if n_workers == 1:
         total = some(0)
-    else:
-        from threadpoolctl import threadpool_limits
-
-        # every core makes its own blocks, so that none waits while one centres them
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
-            total = sum(pool.map(some, range(workers)))
+    else:  # every core makes its own blocks, so that none waits while one centres them
+        with vectors.workers(n_workers) as pool:
+            total = sum(pool.map(some, range(n_workers)))
     total *= a.after[rows, None]
     total *= b.after[columns]
     return total

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -28,12 +29,21 @@ def blocks(n: int, width: int, size: int = _BLOCK) -> Iterator[slice]:
         yield slice(start, min(n, start + step))
 
 
+@contextmanager
+def workers(n: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of at most ``n`` threads, one a core, each with one thread of BLAS."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(n, os.cpu_count() or 1, 8)) as pool:
+        yield pool
+
+
 def threaded(function: Callable[[slice], np.ndarray], parts: Iterable[slice]) -> np.ndarray:
     """Return what a function makes of every part, joined along the last axis; numpy lets go of the lock in it."""
     parts = list(parts)
     if len(parts) == 1:
         return function(parts[0])
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1, 8)) as pool:
+    with workers(len(parts)) as pool:
         return np.concatenate(list(pool.map(function, parts)), axis=-1)
 
 
