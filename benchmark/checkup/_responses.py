@@ -78,7 +78,7 @@ def trials(recording: Recording, drawn: dict[str, Any]) -> Iterator[Finding]:
     rms = np.sqrt(np.mean(((x - x.mean(axis=0)) / sd_of(x)) ** 2, axis=1, dtype=np.float64))
     middle = np.median(rms)
     spread = 1.4826 * np.median(np.abs(np.log(rms / middle)))
-    limit = middle * max(2.5, np.exp(6 * spread))
+    limit = middle * max(4, np.exp(6 * spread))
     far = rms > limit
     drawn["trials"] = (used, rms / middle, limit / middle)
     worst = f"the farthest is trial {used[rms.argmax()]} at {rms.max() / middle:.1f} times the median distance"

@@ -78,8 +78,8 @@ def test_small_folders_are_left_alone(tmp_path, options):
 
 @pytest.mark.parametrize(
     ("source", "subject"),
-    [(synthetic_scenes, "subj01"), (synthetic_words, "W01"), (synthetic_words, "W06")],
-    ids=["scenes", "words-W01", "words-W06"],
+    [(synthetic_scenes, "subj01"), *[(synthetic_words, s) for s in synthetic_words.SUBJECTS]],
+    ids=["scenes", *synthetic_words.SUBJECTS],
 )
 def test_built_in_datasets_are_left_alone(tmp_path_factory, source, subject):
     from benchmark.pretrained import hub
