@@ -181,6 +181,7 @@ def score(**options: Any) -> None:
     metavar="PATH",
     help="Committed records (a folder or .jsonl), or the table of bench run --json.",
 )
+@click.option("--method", "methods", multiple=True, metavar="NAME,...", help="Only these methods. [default: all]")
 @click.option("--strict", is_flag=True, help="Rows that the store lacks count too.")
 @_store
 def regress(**options: Any) -> None:

@@ -150,14 +150,19 @@ def score(*, paths, track, name, ids, order, key, trained_on, show_ids, seed, pl
     return 1 if run.status["status"] in FAILED else 0
 
 
-def regress(*, baseline: Path, store: Path, strict: bool) -> int:
+def regress(*, baseline: Path, store: Path, strict: bool, methods: Sequence[str] = ()) -> int:
     """Carry out ``bench regress``; returns the exit code."""
     from benchmark import regress as guard
 
     if not store.is_dir():
         raise BenchError(f"--store {store}: no such folder, expected the run directories of bench run")
     items = records.from_store(Store(store), on_damage=_refuse)
-    report = guard.compare(guard.read(baseline), guard.rows(items))
+    committed, now = guard.read(baseline), guard.rows(items)
+    if names := _words(methods):
+        if missing := sorted(set(names) - {key[4] for key in committed}):
+            raise BenchError(f"--method {missing[0]}: not in {baseline}, expected a method of its records")
+        committed, now = ({k: row for k, row in side.items() if k[4] in names} for side in (committed, now))
+    report = guard.compare(committed, now)
     print("\n".join(guard.lines(report, strict)))
     return 1 if report.moved or (strict and report.absent) else 0
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,10 @@ def test_nan_in_committed_records_is_refused(tmp_path):
     file.write_text(file.read_text().replace("0.8", "NaN"))
     with pytest.raises(BenchError, match="not a record"):
         regress.read(base)
+
+
+def test_only_the_named_methods_are_compared(bench, tmp_path):
+    boards = Path(__file__).parents[2] / "leaderboards" / "records"
+    code, _, err = bench("regress", "--baseline", boards, "--store", tmp_path, "--method", "rigde")
+    assert code == 2
+    assert "--method rigde" in err
