@@ -14,12 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmark import leaderboard as boards
-from benchmark import records
+from benchmark import board_page, records
 from benchmark.board_pictures import pictures
 from benchmark.data.files import write_atomic
 from benchmark.data.locate import FOLDER_HEADER, FOLDER_TARGET, cache_dir, candidates, data_dir, find, load
 from benchmark.errors import BenchError
+from benchmark.leaderboard import tables as tables_of
 from benchmark.registry import Registry, resolve
 from benchmark.store import FAILED, Store, write_json
 from benchmark.terminal import WIDTH_WITHOUT_TERMINAL, Watch, show_tables
@@ -82,11 +82,11 @@ def run(
         records.key(i): i for i in records.from_store(shelf) if _table_of(i) not in tables_here or _scope(i) in scope
     }
     found |= {records.key(i): i for i in items}
-    tables = boards.tables(sorted(found.values(), key=records.order), _suites(registry))
+    tables = tables_of(sorted(found.values(), key=records.order), _suites(registry))
     out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     show_tables(out, [t for t in tables if (t.suite, t.dataset, t.split) in tables_here])
     folder = shelf.root / BOARDS_IN_STORE
-    boards.write(folder, boards.render(tables), pictures(tables), shelf.root)
+    board_page.write(folder, board_page.render(tables), pictures(tables), shelf.root)
     failed = sum(i["status"] in FAILED for i in items)
     counts = f"{len(items)} runs, {watch.kept} kept from before, {failed} failed"
     out.print(f"{counts}, {time.perf_counter() - began:.1f} s", highlight=False)
@@ -139,11 +139,11 @@ def score(*, paths, track, name, ids, order, key, trained_on, show_ids, seed, pl
         job = dataclasses.replace(planned.job, options={**planned.job.options, "staged": str(staged)})
         session = Session(shelf, Limits(), predict=external.place)
         run = run_all([dataclasses.replace(planned, job=job)], session)[0]
-    tables = boards.tables(records.from_store(shelf), _suites(registry))
+    tables = tables_of(records.from_store(shelf), _suites(registry))
     out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     mine = [t for t in tables if (t.suite, t.dataset, t.split) == _table_of(run.spec)]
     show_tables(out, [t for t in mine if t.track in planned.job.tracks])
-    boards.write(shelf.root / BOARDS_IN_STORE, boards.render(tables))
+    board_page.write(shelf.root / BOARDS_IN_STORE, board_page.render(tables))
     if note:
         out.print(f"warning: {note}", highlight=False, soft_wrap=True)
     out.print(f"scores: {run.path / 'scores.json'}", highlight=False, soft_wrap=True)
@@ -171,8 +171,6 @@ def leaderboard(
     *, publish, check, suite, boards: Path, plugins, store: Path, submit=None, out=None, accept=None, **folders
 ) -> int:
     """Carry out ``bench leaderboard``; returns the exit code."""
-    from benchmark import leaderboard as render
-
     if sum(map(bool, (publish, check, submit, accept))) > 1 or bool(submit) != bool(out):
         raise BenchError("expected one of --publish, --check, --submit RUN --out FILE.zip and --accept BUNDLE")
     registry = Registry(plugins)
@@ -185,9 +183,9 @@ def leaderboard(
         if not (boards / "records").is_dir():
             raise BenchError(f"--boards {boards}: holds no records, expected the folder of published boards")
         items = records.read(boards / "records")
-        found = render.tables(items, _suites(registry))
-        files = render.render(found)
-        wrong = render.stale(boards, files, pictures(found))
+        found = tables_of(items, _suites(registry))
+        files = board_page.render(found)
+        wrong = board_page.stale(boards, files, pictures(found))
         for name in wrong:
             out.print(f"{boards / name}: differs from what its records give; bench leaderboard --publish renders it")
         _say_older(registry, items, out)
@@ -209,8 +207,8 @@ def leaderboard(
         records.write(boards / "records", items)
         items = records.read(boards / "records")
     folder = boards if publish else store / BOARDS_IN_STORE
-    found = render.tables(items, _suites(registry))
-    render.write(folder, render.render(found), pictures(found), store)
+    found = tables_of(items, _suites(registry))
+    board_page.write(folder, board_page.render(found), pictures(found), store)
     out.print(f"leaderboards: {folder / 'README.md'}", highlight=False, soft_wrap=True)
     return 0
 
@@ -231,7 +229,7 @@ def report(*, suite: str | None, out: Path | None, everything: bool, plugins, da
     explorer.refuse_foreign(out)
     find_truth = partial(truth_of, registry, data=data_dir(data), cache=cache_dir())
     with Console(stderr=True).status("reading") as status:
-        tables = boards.tables(items, _suites(registry))
+        tables = tables_of(items, _suites(registry))
         page = explorer.write(out, tables, store, find_truth, everything, status.update)
     files = [path for path in out.rglob("*") if path.is_file()]
     print(f"report: {page} ({len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB)")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import bundle, leaderboard, records
+from benchmark import board_page, bundle, leaderboard, records
 from benchmark.board_pictures import pictures
 from benchmark.data.locate import cache_dir, data_dir
 from benchmark.plan import Request
@@ -42,7 +42,7 @@ def accept(path: Path, boards: Path, registry: Registry, data: str | None = None
     records.write(boards / "records", items)
     suites = {entry.name: entry.load() for entry in registry.entries("suite")}
     found = leaderboard.tables(records.read(boards / "records"), suites)
-    leaderboard.write(boards, leaderboard.render(found), pictures(found))
+    board_page.write(boards, board_page.render(found), pictures(found))
     for item in items:
         print(f"accepted: {item['method']} on {item['dataset']}/{item['subject']} seed {item['seed']}")
     print(f"leaderboards: {boards / 'README.md'}")

@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmark import protocol, report_gallery
+from benchmark.board_page import TAGS
 from benchmark.errors import BenchError
-from benchmark.leaderboard import INTERVAL, TAGS, Row, Table
+from benchmark.leaderboard import INTERVAL, Row, Table
 from benchmark.stats import MIN_SUBJECTS
 
 INDEX, ASSETS = "index.html", ("report.css", "report.js")

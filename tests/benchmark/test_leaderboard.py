@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from benchmark import board_page, records
 from benchmark import leaderboard as boards
-from benchmark import records
 from benchmark.errors import BenchError
 from benchmark.suites import Suite, Task, Track
 
@@ -96,7 +96,7 @@ def test_class_scores_alone_are_ranked_and_marked():
     assert {k: r.rank for k, r in found.items()} == {"classes": 1, "vectors": 2, "old": None}
     assert (found["classes"].undefined, found["classes"].missing) == (("rank_median",), ())
     assert found["old"].missing == ("rank_median",)
-    text = boards.render(boards.tables(items, SUITES))["s/words.md"]
+    text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
     assert "| 1 | classes | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
     assert "- *class scores only*: the method names words" in text
 
@@ -124,24 +124,24 @@ def test_three_subjects_have_a_breakdown_and_an_interval_and_two_have_none():
     # scipy.stats.ttest_1samp([.2, .4, .9], 0).confidence_interval(.95)
     mean, half = 0.5, 4.302652729911275 * (0.13**0.5) / 3**0.5
     assert row.metrics["top5"]["interval"] == pytest.approx((mean - half, mean + half))
-    text = boards.render(boards.tables(items, SUITES))["s/words.md"]
+    text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
     assert "| rank | method | top5 ↑ | 95% interval | rank_median ↓ |" in text
     assert "| 1 | a | 0.500 | -0.396 to 1.396 | 3.000 |" in text
     assert "| method | mean | 95% interval | A | B | C |" in text
     assert "| a | 0.500 | -0.396 to 1.396 | 0.200 | 0.400 | 0.900 |" in text
-    two = boards.render(boards.tables(both("a"), SUITES))["s/words.md"]
+    two = board_page.render(boards.tables(both("a"), SUITES))["s/words.md"]
     assert "interval" not in two
     assert "By subject" not in two
 
 
 def test_failed_runs_are_listed_with_their_reason():
-    text = boards.render(boards.tables([*both("good"), run("bad", "A", status="timeout")], SUITES))["s/words.md"]
+    text = board_page.render(boards.tables([*both("good"), run("bad", "A", status="timeout")], SUITES))["s/words.md"]
     assert "| bad | A | 0 | timeout | train: it \\| broke |" in text
     assert "| bad | | | incomplete | lacks A seed 0, B seed 0 |" in text
 
 
 def test_every_metric_has_a_column_an_arrow_and_its_chance():
-    text = boards.render(boards.tables(both("good", 0.123456), SUITES))["s/words.md"]
+    text = board_page.render(boards.tables(both("good", 0.123456), SUITES))["s/words.md"]
     assert "| rank | method | top5 ↑ | rank_median ↓ | n items | n subjects | s | MB | tags |" in text
     assert "| 1 | good | 0.123 | 3.000 | 20 | 2 | 2.00 | 10 |  |" in text
     assert "| | *chance level* | 0.100 | 0.100 | | | | | |" in text
@@ -151,13 +151,13 @@ def test_every_metric_has_a_column_an_arrow_and_its_chance():
 
 def test_the_same_records_in_any_order_give_the_same_bytes():
     items = [*both("a", 0.5), *both("b", 0.5), run("c", "A", status="oom")]
-    assert boards.render(boards.tables(records.newest(items), SUITES)) == boards.render(
+    assert board_page.render(boards.tables(records.newest(items), SUITES)) == board_page.render(
         boards.tables(records.newest(items[::-1]), SUITES)
     )
 
 
 def test_the_json_has_the_documented_names():
-    files = boards.render(boards.tables([*both("a"), run("b", status="failed")], SUITES))
+    files = board_page.render(boards.tables([*both("a"), run("b", status="failed")], SUITES))
     found = json.loads(files["s/words.json"])
     names = {
         "suite", "dataset", "subject", "split", "method", "seed", "track", "status", "reason", "preset", "profile",
@@ -169,13 +169,13 @@ def test_the_json_has_the_documented_names():
 
 
 def test_an_edited_missing_or_extra_file_is_stale(tmp_path):
-    files = boards.render(boards.tables(both("a"), SUITES))
-    boards.write(tmp_path, files)
-    assert boards.stale(tmp_path, files) == []
+    files = board_page.render(boards.tables(both("a"), SUITES))
+    board_page.write(tmp_path, files)
+    assert board_page.stale(tmp_path, files) == []
     (tmp_path / "s/words.md").write_text(files["s/words.md"] + " ")
     (tmp_path / "README.md").unlink()
     (tmp_path / "s/old.md").write_text("")
-    assert boards.stale(tmp_path, files) == ["README.md", "s/old.md", "s/words.md"]
+    assert board_page.stale(tmp_path, files) == ["README.md", "s/old.md", "s/words.md"]
 
 
 def test_records_round_trip_and_the_newest_wins(tmp_path):
@@ -203,9 +203,9 @@ def test_two_splits_of_a_dataset_are_two_tables_told_apart():
         ("other", "rank_median", pytest.approx(0.7)),
         ("sp", "top5", pytest.approx(0.2)),
     ]
-    files = boards.render(found)
+    files = board_page.render(found)
     assert "| d (other) | rank_median" in files["README.md"]
     assert "| d (sp) | top5" in files["README.md"]
     assert "## d, split other" in files["s/words.md"]
-    one = boards.render(boards.tables(both("a"), SUITES))["README.md"]
+    one = board_page.render(boards.tables(both("a"), SUITES))["README.md"]
     assert "| d | top5" in one

@@ -5,8 +5,8 @@ from importlib import resources
 
 import pytest
 
+from benchmark import board_page, literature, protocol
 from benchmark import leaderboard as boards
-from benchmark import literature, protocol
 from metrics.table import METRICS
 from tests.benchmark.test_leaderboard import run
 
@@ -22,7 +22,7 @@ def words(method, subject, n=180, **more):
 
 
 def board(items):
-    return boards.render(boards.tables(items, {}))
+    return board_page.render(boards.tables(items, {}))
 
 
 def test_brain2word_stands_below_its_own_protocol_and_is_never_ranked():
@@ -101,7 +101,7 @@ def test_two_protocols_of_one_data_set_are_two_tables_that_say_what_they_are():
     ]  # fmt: skip
     found = boards.tables(items, {})
     assert [(t.split, len(t.rows), t.rows[0].rank) for t in found] == [("pereira2018-loso-v1", 1, 1), ("words", 1, 1)]
-    text = boards.render(found)["pereira2018/words.md"]
+    text = board_page.render(found)["pereira2018/words.md"]
     first, second = text.split("\n## ")[1:]
     assert "2 tables: each has a data set and a protocol of its own" in text
     assert "leave one subject out" in first

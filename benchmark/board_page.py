@@ -1,0 +1,263 @@
+"""The pages of the boards: markdown and JSON per suite and track, and their index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmark import board_numbers, board_pictures, ladder_board, literature, protocol
+from benchmark.data.files import write_atomic
+from benchmark.leaderboard import ARROW, INTERVAL, SCORES_ONLY, Row, Table
+from benchmark.records import flat
+from benchmark.stats import LEVEL, MIN_SUBJECTS
+
+# What the tags of rows mean, where one of a table has them.
+TAGS = {
+    SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
+    "takes no rank from it",
+    "external predictions": "made elsewhere and scored by `bench score`; how is not known here",
+    "training data not stated": "nothing says that the pipeline has not seen the test stimuli",
+    "leaky selection": "the published choice of epochs by the test subject; never ranked",
+    "oracle": "is given the truth; never ranked",
+    "seen stimuli": "stimuli of the test side were also trained on",
+    "submitted": "made and sent in by others; these scores are of their predictions, scored here",
+    "transductive scaling": "the recordings came scaled over all rows, those of the test side included",
+}
+
+
+def render(found: Sequence[Table]) -> dict[str, str]:
+    """Return the files of all boards, text by relative path; the same tables give the same bytes."""
+    boards: dict[tuple[str, str], list[Table]] = {}
+    for table in found:
+        boards.setdefault((table.suite, table.track), []).append(table)
+    files = {"README.md": _index(boards)}
+    for (suite, track), members in boards.items():
+        files[f"{suite}/{track}.md"] = _board(suite, track, members)
+        files[f"{suite}/{track}.json"] = json.dumps(_json(members), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return files
+
+
+def write(
+    folder: Path, files: Mapping[str, str], pictures: Mapping[str, str] | None = None, store: Path = Path()
+) -> None:
+    """Write rendered files below a folder, and copy the pictures they show from the store, where it has them."""
+    for name, text in files.items():
+        write_atomic(folder / name, text.encode())
+    for name, source in (pictures or {}).items():
+        if (store / source).is_file():
+            write_atomic(folder / name, (store / source).read_bytes())
+
+
+def stale(folder: Path, files: Mapping[str, str], pictures: Iterable[str] = ()) -> list[str]:
+    """Return the files below a folder that differ from the rendered ones, are missing, or should not be there."""
+    missing = [name for name in pictures if not (folder / name).is_file()]
+    wrong = [n for n, text in files.items() if not (folder / n).is_file() or (folder / n).read_bytes() != text.encode()]
+    there = {str(p.relative_to(folder)) for pattern in ("*/*.md", "*/*.json") for p in folder.glob(pattern)}
+    return sorted({*wrong, *missing, *(n for n in there if n not in files and not n.startswith("records/"))})
+
+
+def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
+    lines = ["# Leaderboards", "", "Generated from the records beside them; never edited by hand.", ""]
+    lines += ["| suite | track | dataset | ranked by | best method | value | chance level | methods | last run |"]
+    lines += ["|---|---|---|---|---|---:|---:|---:|---|"]
+    for (suite, track), members in boards.items():
+        datasets = [t.dataset for t in members]
+        for t in members:
+            which = f"{t.dataset} ({t.split})" if datasets.count(t.dataset) > 1 else t.dataset
+            best = next((r for r in t.rows if r.rank == 1), None)
+            value = _number(best.metrics[t.ranked]["value"]) if best else "–"
+            chance = _number(best.metrics[t.ranked]["chance"]) if best else "–"
+            last = max(r["date"] for row in t.rows for r in row.records)[:10]
+            n = sum(not row.control for row in t.rows)
+            name = f"[{suite} {t.version}]({suite}/{track}.md)"
+            lines.append(
+                f"| {name} | {track} | {which} | {t.ranked} {ARROW[t.directions.get(t.ranked)]} | "
+                f"{best.label if best else '–'} | {value} | {chance} | {n} | {last} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _board(suite: str, track: str, members: Sequence[Table]) -> str:
+    lines = [f"# {suite} {members[0].version}: {track}", ""]
+    if len(members) > 1:
+        lines += [
+            f"{len(members)} tables: each has a data set and a protocol of its own (what is held out, and how many "
+            "candidates a target is ranked among). Their numbers are not comparable and never ranked together.",
+            "",
+        ]
+    for table in members:
+        lines += _section(table)
+    return "\n".join(lines)
+
+
+def _section(t: Table) -> list[str]:
+    items = max((row.metrics[t.ranked]["n"] for row in t.rows if t.ranked in row.metrics), default=0)
+    record = t.rows[0].records[0]
+    lines = [f"## {t.dataset}, split {t.split}", ""]
+    lines += [
+        f"Ranked by **{t.ranked}** {ARROW[t.directions.get(t.ranked)]}. {items} test items of {len(t.subjects)} "
+        f"subject{'s' * (len(t.subjects) > 1)} ({', '.join(t.subjects)}), seed{'s' * (len(t.seeds) > 1)} "
+        f"{', '.join(map(str, t.seeds))}. Values are means over subjects of means over seeds. "
+        f"A row is ranked when every subject, seed and metric is there. {_interval_text(t)}",
+        "",
+        protocol.sentences(t.track, record["split_unit"], [r for row in t.rows for r in row.records]),
+        "",
+    ]
+    methods = [r for r in t.rows if not r.control]
+    controls = [r for r in t.rows if r.control]
+    lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
+    lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
+    lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
+    lines += [f"- *{tag}*: {TAGS[tag]}" for tag in sorted({t for row in t.rows for t in row.tags} & set(TAGS))] + [""]
+    lines += board_numbers.section(t.track, t.ranked, t.columns, methods)
+    lines += _by_subject(t, [*methods, *controls])
+    if t.track == "reconstruction":
+        lines += ladder_board.section(t.ranked, [(row.label, row.records) for row in methods])
+    lines += board_pictures.section(t)
+    lines += literature.section(t.track, t.dataset, t.split)
+    lines += _faults(t)
+    lines += [
+        "### Runs",
+        "",
+        "| method | profile | runs | train s | predict s | score s | overhead s | peak MB | date | commit |",
+    ]
+    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---|---|"]
+    lines += [_provenance(row) for row in t.rows]
+    lines += ["", f"- dataset fingerprint: {_unique(t, 'dataset_fingerprint')}"]
+    lines += [f"- split checksum: {_unique(t, 'split_checksum')} (holds out {record['split_unit']})"]
+    lines += ["- seconds are means over runs; peak MB is the largest RssAnon + RssShmem of any run", ""]
+    return lines
+
+
+def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
+    names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
+    notes = _notes(t)
+    head = [f"{name}{'†' * (name in notes)} {ARROW[t.directions.get(name)]}".strip() for name in names]
+    wide = len(t.subjects) >= MIN_SUBJECTS or any(row.interval for row in t.rows)
+    if wide:
+        head.insert(1, INTERVAL)
+    lines = [f"| rank | method | {' | '.join(head)} | n items | n subjects | s | MB | tags |"]
+    lines += ["|---:|---|" + "---:|" * (len(head) + 4) + "---|"]
+    for row in rows:
+        cells = [_number(row.metrics[n]["value"]) if n in row.metrics else "–" for n in names]
+        if wide:
+            cells.insert(1, _interval(row, t))
+        n_items = row.metrics[t.ranked]["n"] if t.ranked in row.metrics else 0
+        subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
+        tags = ", ".join([*row.tags, *(["incomplete"] if row.missing else [])])
+        ends = [n_items, subjects, _seconds(row, "total"), _peak(row), tags]
+        lines.append(" | ".join(map(str, [f"| {row.rank or '–'}", row.label, *cells, *ends])) + " |")
+    if stated:
+        chance = {n: r.metrics[n]["chance"] for r in t.rows for n in names if n in r.metrics}
+        cells = [_number(chance.get(n)) for n in names]
+        if wide:
+            cells.insert(1, "")
+        lines.append(f"| | *chance level* | {' | '.join(cells)} | | | | | |")
+    return lines
+
+
+def _by_subject(t: Table, rows: Sequence[Row]) -> list[str]:
+    """Return the ranked metric of every subject; empty where they are too few for an interval of their mean."""
+    if len(t.subjects) < MIN_SUBJECTS:
+        return []
+    text = f"{t.ranked} {ARROW[t.directions.get(t.ranked)]} of every subject, mean over seeds; the interval is the "
+    text += f"{LEVEL:.0%} t interval of the mean over subjects. Controls are in italics."
+    lines = ["### By subject", "", text, "", f"| method | mean | {INTERVAL} | {' | '.join(t.subjects)} |"]
+    lines += ["|---|" + "---:|" * (len(t.subjects) + 2)]
+    for row in rows:
+        if t.ranked in row.metrics:
+            found = row.metrics[t.ranked]
+            cells = [_number(found["value"]), _interval(row, t)]
+            cells += [_number(found["subjects"].get(s)) for s in t.subjects]
+            lines.append(f"| {f'*{row.label}*' if row.control else row.label} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _notes(t: Table) -> dict[str, str]:
+    """Return the caveats of the columns."""
+    return {name: m["note"] for row in t.rows for name, m in row.metrics.items() if m["note"]}
+
+
+def _faults(t: Table) -> list[str]:
+    bad = [(row, r) for row in t.rows for r in row.records if r["status"] != "ok"]
+    gaps = [row for row in t.rows if row.missing]
+    if not bad and not gaps:
+        return []
+    lines = [
+        "### Failed, skipped and incomplete",
+        "",
+        "| method | subject | seed | status | reason |",
+        "|---|---|---|---|---|",
+    ]
+    for row, r in bad:
+        reason = " ".join(r["reason"].split()).replace("|", "\\|")
+        lines.append(f"| {row.label} | {r['subject']} | {r['seed']} | {r['status']} | {reason} |")
+    for row in gaps:
+        missing = ", ".join(row.missing[:6]) + (f" and {len(row.missing) - 6} more" if len(row.missing) > 6 else "")
+        lines.append(f"| {row.label} | | | incomplete | lacks {missing} |")
+    return [*lines, ""]
+
+
+def _provenance(row: Row) -> str:
+    times = " | ".join(_seconds(row, name) for name in ("train", "predict", "score", "overhead"))
+    commits = dict.fromkeys((r["commit"] or "unknown")[:10] + ("+changes" if r["dirty"] else "") for r in row.records)
+    date = max(r["date"] for r in row.records)[:10]
+    return (
+        f"| {row.label} | {row.profile} | {len(row.records)} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
+    )
+
+
+def _unique(t: Table, name: str) -> str:
+    return ", ".join(sorted({f"`{str(r[name])[:16]}`" for row in t.rows for r in row.records}))
+
+
+def _seconds(row: Row, name: str) -> str:
+    values = [r["seconds"][name] for r in row.records if name in r["seconds"]]
+    return f"{fmean(values):.2f}" if values else "–"
+
+
+def _peak(row: Row) -> str:
+    return f"{max(r['peak_mb'] or 0 for r in row.records):.0f}"
+
+
+def _interval_text(t: Table) -> str:
+    if not any(row.interval for row in t.rows):
+        return ""
+    over = "subjects" if len(t.subjects) >= MIN_SUBJECTS else "other test items within these subjects"
+    return (
+        f"The interval is over {over}. Methods that cannot be told apart from the leader of their tier share its rank "
+        "(paired sign-flip tests over test items, Holm-corrected; docs/statistics.md)."
+    )
+
+
+def _interval(row: Row, t: Table) -> str:
+    """Return the interval over subjects where there are enough, else over test items."""
+    enough = len(t.subjects) >= MIN_SUBJECTS
+    found = row.metrics.get(t.ranked, {}).get("interval") if enough else row.interval
+    return f"{_number(found[0])} to {_number(found[1])}" if found else "–"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _json(members: Sequence[Table]) -> dict[str, Any]:
+    rows, runs = [], []
+    more = [literature.reported(t.track, t.dataset, t.split) for t in members]
+    published = {"reported_elsewhere": found} if (found := [m for m in more if m]) else {}
+    for t in members:
+        for row in t.rows:
+            more = {"rank": row.rank, "tags": list(row.tags)}
+            first = row.records[0]
+            rows.append(
+                {name: first[name] for name in ("suite", "dataset", "split", "method", "preset", "profile")}
+                | {"track": t.track, "subjects": list(t.subjects), "seeds": list(t.seeds), "control": row.control}
+                | {"missing": list(row.missing), "undefined": list(row.undefined), "metrics": dict(row.metrics), **more}
+            )
+            runs += [f | more for r in row.records for f in flat(r) if f["track"] == t.track]
+    return {"rows": rows, "runs": runs, **published}
