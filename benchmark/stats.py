@@ -19,7 +19,7 @@ DRAWS = 10_000
 ENOUGH_HITS = 100  # a permutation p-value is then known to a tenth of itself
 # The fewest units for which a kind's interval covered in simulation, and how far the mean must be from the end of the
 # range, in units: a mean closer than that rests on a few units that are not at the end.
-MIN_ITEMS = {"mean": 10, "proportion": 10, "heavy": 36, "pairs": 10, "median": 6}
+MIN_ITEMS = {"mean": 20, "proportion": 10, "heavy": 36, "pairs": 20, "median": 6}
 MIN_ROOM = {"mean": 1.0, "heavy": 3.0, "pairs": 1.0}
 MIN_CHANGED = 10  # items whose score differs, for the interval of a difference
 _KIND = {"pairwise_2v2": "pairs", "rank_median": "median", "mrr": "heavy"}

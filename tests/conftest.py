@@ -3,9 +3,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from benchmark import cli
 from tests.helpers.make_folder import make_folder
+
+# Time says nothing of a law, and a busy machine fails deadlines.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

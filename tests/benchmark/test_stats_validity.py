@@ -68,7 +68,7 @@ def test_means_of_items(name):
         assert missed <= 0.07 + error
         # where a mean is too close to its bound only some samples get an interval, and which do depends on the mean
         if share > 0.95:
-            assert 0.93 - error <= cover <= (0.97 if n > 36 else 0.98) + error
+            assert 0.93 - error <= cover <= 0.97 + error
 
 
 @pytest.mark.parametrize("n", N)
@@ -294,16 +294,16 @@ def test_identical_methods_share_a_tier():
 @pytest.mark.parametrize(("p", "n"), [(0.03, 120), (0.3, 120)])
 def test_identical_methods_share_a_tier_in_top_k(p, n):
     rng = np.random.default_rng(10)
-    values = rng.standard_normal((300, 1, n)) + rng.standard_normal((300, 10, n)) < np.sqrt(2) * norm.ppf(p)
-    assert family_error(f"top-k {p}, {n} items", values.astype(float)) <= 0.05 + 0.02
+    values = rng.standard_normal((1000, 1, n)) + rng.standard_normal((1000, 10, n)) < np.sqrt(2) * norm.ppf(p)
+    assert family_error(f"top-k {p}, {n} items", values.astype(float)) <= 0.05
 
 
 @pytest.mark.parametrize("noise", [2.5, 40.0])
 def test_identical_methods_share_a_tier_where_items_are_compared_with_each_other(noise):
     rng = np.random.default_rng(11)
-    boards = [identified(*vectors(rng, 60, noise, 10)) for _ in range(300)]
-    assert family_error(f"two-way, noise {noise}", np.array([b[0] for b in boards])) <= 0.05 + 0.02
-    assert family_error(f"2v2, noise {noise}", np.array([b[1] for b in boards]), "pairs") <= 0.05 + 0.02
+    boards = [identified(*vectors(rng, 60, noise, 10)) for _ in range(1000)]
+    assert family_error(f"two-way, noise {noise}", np.array([b[0] for b in boards])) <= 0.05
+    assert family_error(f"2v2, noise {noise}", np.array([b[1] for b in boards]), "pairs") <= 0.05
 
 
 def test_identical_methods_share_a_tier_over_subjects():
@@ -320,15 +320,15 @@ def test_identical_methods_share_a_tier_over_subjects():
 def test_identical_methods_share_a_tier_in_medians():
     rng = np.random.default_rng(13)
     wrong = 0
-    for _ in range(100):
+    for _ in range(300):
         evidence = 0.7 + rng.standard_normal((1, 100)) + rng.standard_normal((10, 100))
         ranks = 1 + np.rint((1 - norm.cdf(evidence)) * 179)
         names = [f"i{k}" for k in range(100)]
         board = {(f"m{m}", "S1", 0): dict(zip(names, r.tolist(), strict=True)) for m, r in enumerate(ranks)}
         found = board_stats.board_statistics(board, kind="median", higher_is_better=False)
         wrong += max(s.tier for s in found.values()) > 1
-    print(f"A/A medians: {wrong} of 100 boards")
-    assert wrong <= 10
+    print(f"A/A medians: {wrong} of 300 boards")
+    assert wrong <= 15
 
 
 def test_a_difference_of_one_sd_is_found():
