@@ -144,13 +144,19 @@ def read(folder: Path) -> list[dict[str, Any]]:
     items = []
     for path in sorted(folder.glob("*/*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            try:
-                item = json.loads(line, parse_constant=_refuse)
-                order(item), item["date"], item["tracks"], item["scores"]
-                items.append(item)
-            except (ValueError, KeyError, TypeError) as error:
-                raise BenchError(f"{path}, line {number}: not a record ({error})") from None
+            items.append(_parse(line, f"{path}, line {number}"))
     return newest(items)
+
+
+def find(folder: Path, run_id: str) -> dict[str, Any] | None:
+    """Return the committed record of a run id, None where there is none; only lines that hold the id are parsed."""
+    for path in sorted(folder.glob("*/*.jsonl")):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if run_id in line:
+                item = _parse(line, f"{path}, line {number}")
+                if item["run_id"] == run_id:
+                    return item
+    return None
 
 
 def write(folder: Path, items: Iterable[Mapping[str, Any]]) -> list[Path]:
@@ -162,6 +168,15 @@ def write(folder: Path, items: Iterable[Mapping[str, Any]]) -> list[Path]:
     for path, lines in files.items():
         write_atomic(path, ("\n".join(lines) + "\n").encode())
     return list(files)
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        item = json.loads(line, parse_constant=_refuse)
+        order(item), item["date"], item["tracks"], item["scores"]
+        return item
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{where}: not a record ({error})") from None
 
 
 def _refuse(name: str) -> None:
