@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark import consistency
 from benchmark.data.files import write_atomic
 from benchmark.errors import BenchError
 from benchmark.spec import digest
@@ -120,10 +121,8 @@ def of_run(folder: Path, on_damage: Callable[[str], None] = lambda text: None) -
     """Return the record of a run directory; None for a damaged run, which counts as not there but is told."""
     if is_current(folder, RECORD):
         try:
-            item = json.loads((folder / RECORD).read_bytes(), parse_constant=_refuse)
-            order(item), item["date"], item["tracks"], item["scores"]
-            return item
-        except (OSError, ValueError, KeyError, TypeError):
+            return _parse((folder / RECORD).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # it can be made again of the others
     run = Run(folder)
     if run.whole:
@@ -144,7 +143,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     items = []
     for path in sorted(folder.glob("*/*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            items.append(_parse(line, f"{path}, line {number}"))
+            items.append(_committed(line, path, number))
     return newest(items)
 
 
@@ -153,7 +152,7 @@ def find(folder: Path, run_id: str) -> dict[str, Any] | None:
     for path in sorted(folder.glob("*/*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             if run_id in line:
-                item = _parse(line, f"{path}, line {number}")
+                item = _committed(line, path, number)
                 if item["run_id"] == run_id:
                     return item
     return None
@@ -170,13 +169,19 @@ def write(folder: Path, items: Iterable[Mapping[str, Any]]) -> list[Path]:
     return list(files)
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _committed(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        item = json.loads(line, parse_constant=_refuse)
-        order(item), item["date"], item["tracks"], item["scores"]
-        return item
-    except (ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{where}: not a record ({error})") from None
+        return _parse(line)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path}, line {number}: not a record ({error})") from None
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    item = json.loads(text, parse_constant=_refuse)
+    order(item), item["date"], item["tracks"]
+    if wrong := consistency.fault(item["scores"], item.get("items", {})):
+        raise ValueError(wrong)
+    return item
 
 
 def _refuse(name: str) -> None:
