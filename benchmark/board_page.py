@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmark import board_numbers, board_pictures, ladder_board, literature, protocol
+from benchmark import board_index, board_numbers, board_pictures, card_pages, ladder_board, literature, protocol
 from benchmark.data.files import write_atomic
 from benchmark.leaderboard import ARROW, INTERVAL, SCORES_ONLY, Row, Table
 from benchmark.records import flat
@@ -33,7 +33,7 @@ def render(found: Sequence[Table]) -> dict[str, str]:
     boards: dict[tuple[str, str], list[Table]] = {}
     for table in found:
         boards.setdefault((table.suite, table.track), []).append(table)
-    files = {"README.md": _index(boards)}
+    files = {"README.md": board_index.page(boards), **card_pages.render(found)}
     for (suite, track), members in boards.items():
         files[f"{suite}/{track}.md"] = _board(suite, track, members)
         files[f"{suite}/{track}.json"] = json.dumps(_json(members), indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -55,29 +55,9 @@ def stale(folder: Path, files: Mapping[str, str], pictures: Iterable[str] = ()) 
     """Return the files below a folder that differ from the rendered ones, are missing, or should not be there."""
     missing = [name for name in pictures if not (folder / name).is_file()]
     wrong = [n for n, text in files.items() if not (folder / n).is_file() or (folder / n).read_bytes() != text.encode()]
-    there = {str(p.relative_to(folder)) for pattern in ("*/*.md", "*/*.json") for p in folder.glob(pattern)}
+    patterns = ("*/*.md", "*/*.json", f"*/{card_pages.FOLDER}/*.md")
+    there = {str(p.relative_to(folder)) for pattern in patterns for p in folder.glob(pattern)}
     return sorted({*wrong, *missing, *(n for n in there if n not in files and not n.startswith("records/"))})
-
-
-def _index(boards: Mapping[tuple[str, str], Sequence[Table]]) -> str:
-    lines = ["# Leaderboards", "", "Generated from the records beside them; never edited by hand.", ""]
-    lines += ["| suite | track | dataset | ranked by | best method | value | chance level | methods | last run |"]
-    lines += ["|---|---|---|---|---|---:|---:|---:|---|"]
-    for (suite, track), members in boards.items():
-        datasets = [t.dataset for t in members]
-        for t in members:
-            which = f"{t.dataset} ({t.split})" if datasets.count(t.dataset) > 1 else t.dataset
-            best = next((r for r in t.rows if r.rank == 1), None)
-            value = _number(best.metrics[t.ranked]["value"]) if best else "–"
-            chance = _number(best.metrics[t.ranked]["chance"]) if best else "–"
-            last = max(r["date"] for row in t.rows for r in row.records)[:10]
-            n = sum(not row.control for row in t.rows)
-            name = f"[{suite} {t.version}]({suite}/{track}.md)"
-            lines.append(
-                f"| {name} | {track} | {which} | {t.ranked} {ARROW[t.directions.get(t.ranked)]} | "
-                f"{best.label if best else '–'} | {value} | {chance} | {n} | {last} |"
-            )
-    return "\n".join(lines) + "\n"
 
 
 def _board(suite: str, track: str, members: Sequence[Table]) -> str:
@@ -149,7 +129,8 @@ def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
         subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
         tags = ", ".join([*row.tags, *(["incomplete"] if row.missing else [])])
         ends = [n_items, subjects, _seconds(row, "total"), _peak(row), tags]
-        lines.append(" | ".join(map(str, [f"| {row.rank or '–'}", row.label, *cells, *ends])) + " |")
+        label = card_pages.link(row, t.dataset)
+        lines.append(" | ".join(map(str, [f"| {row.rank or '–'}", label, *cells, *ends])) + " |")
     if stated:
         chance = {n: r.metrics[n]["chance"] for r in t.rows for n in names if n in r.metrics}
         cells = [_number(chance.get(n)) for n in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from benchmark import records
 from benchmark.data.files import write_atomic
 from benchmark.errors import BenchError
-from benchmark.store import Run
+from benchmark.store import Run, Store
 
 FORMAT = 1
 CARD, PAGE = "card.json", "card.md"
+RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 _TEXT, _COUNT, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0}
 _NAME = {"type": "string", "pattern": r"^[^/\\]*$"}  # names become paths
@@ -40,7 +42,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 SCHEMA = _object(
     format={"const": FORMAT},
-    run_id={"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    run_id={"type": "string", "pattern": f"^{RUN_ID.pattern}$"},
     status={"enum": ["ok", "skipped", "failed", "timeout", "oom"]},
     reason=_TEXT,
     spec=_object(**_SPEC) | {"additionalProperties": False},
@@ -117,6 +119,42 @@ def read(path: Path) -> dict[str, Any]:
         return parse(path.read_bytes(), path)
     except OSError as error:
         raise BenchError(f"{path}: cannot be read ({error.strerror}), expected a card") from None
+
+
+def find(text: str, boards: Path, store: Path) -> dict[str, Any]:
+    """Return the card that a text stands for.
+
+    Parameters
+    ----------
+    text : str
+        A run directory or its card, else the id of a run: of the committed records, else of a store.
+    boards : Path
+        Folder of committed boards, its records below ``records``.
+    store : Path
+
+    Raises
+    ------
+    BenchError
+        Nothing there, or no card.
+    """
+    path = Path(text)
+    if path.exists():
+        return read(path)
+    if not RUN_ID.fullmatch(text):
+        raise BenchError(f"{text}: no such file, expected a run directory, its {CARD} or a run id (16 hex digits)")
+    item = records.find(boards / "records", text)
+    if item is not None:
+        where = f"{boards / 'records' / item['suite'] / item['method']}.jsonl: run {text}"
+        try:
+            return check(of(item), where)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BenchError(f"{where}: not a record ({error}), expected one as bench leaderboard writes it") from None
+    if folder := next((f for f in Store(store).folders() if f.name == text), None):
+        return read(folder)
+    raise BenchError(
+        f"{text}: no such run in the records of {boards} or in {store}, expected an id of a page below "
+        f"{boards}/SUITE/cards or of bench list runs"
+    )
 
 
 def parse(content: bytes, where: Any) -> dict[str, Any]:

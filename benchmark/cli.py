@@ -192,7 +192,7 @@ def regress(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("card", type=click.Path(path_type=Path, exists=True), metavar="CARD")
+@click.argument("run", metavar="RUN")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
 @click.option("--device", help="Default: the card's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the card's.")
@@ -202,11 +202,29 @@ def regress(**options: Any) -> None:
     metavar="DIR",
     help="Keep the new run here. [default: it is compared and removed]",
 )
+@click.option(
+    "--boards",
+    default="leaderboards",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Committed boards that a run id is looked up in first.",
+)
+@click.option(
+    "--from",
+    "source",
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Store that a run id is looked up in next.",
+)
 @_plugins
 @_data
 def rerun(**options: Any) -> None:
-    """Make a run again from its card (card.json, card.md or the run directory), and compare the scores.
+    """Make a run again and compare the scores.
 
+    RUN is the id of a run, as the boards' card pages and bench list runs show it, or a run directory or its card.
     Says first what differs in code, versions and machine; where nothing does, scores must be the same to the last
     digit. Exit code 0: they agree, 1: they differ, 2: it cannot be run here.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from rich.console import Console
@@ -45,5 +46,19 @@ def accept(path: Path, boards: Path, registry: Registry, data: str | None = None
     board_page.write(boards, board_page.render(found), pictures(found))
     for item in items:
         print(f"accepted: {item['method']} on {item['dataset']}/{item['subject']} seed {item['seed']}")
+    for line in _standing(found, {records.key(item) for item in items}):
+        print(line)
     print(f"leaderboards: {boards / 'README.md'}")
     return 0
+
+
+def _standing(found: Sequence[leaderboard.Table], accepted: Set[str]) -> Iterator[str]:
+    """Yield how the rows with accepted runs stand, and what those that are not ranked lack."""
+    for table in found:
+        for row in table.rows:
+            if accepted.isdisjoint(map(records.key, row.records)):
+                continue
+            why = ", ".join(row.missing) or ", ".join(sorted({*row.tags} & {*leaderboard.UNRANKED_TAGS})) or "a control"
+            lacks = "lacks " if row.missing else ""
+            stands = f"rank {row.rank}" if row.rank else f"not ranked: {lacks}{why}"
+            yield f"{table.suite} {table.track}, {table.dataset}: {row.label} {stands}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark import consistency
 from benchmark.data.files import write_atomic
 from benchmark.errors import BenchError
 from benchmark.spec import digest
@@ -120,10 +121,8 @@ def of_run(folder: Path, on_damage: Callable[[str], None] = lambda text: None) -
     """Return the record of a run directory; None for a damaged run, which counts as not there but is told."""
     if is_current(folder, RECORD):
         try:
-            item = json.loads((folder / RECORD).read_bytes(), parse_constant=_refuse)
-            order(item), item["date"], item["tracks"], item["scores"]
-            return item
-        except (OSError, ValueError, KeyError, TypeError):
+            return _parse((folder / RECORD).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # it can be made again of the others
     run = Run(folder)
     if run.whole:
@@ -144,13 +143,19 @@ def read(folder: Path) -> list[dict[str, Any]]:
     items = []
     for path in sorted(folder.glob("*/*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            try:
-                item = json.loads(line, parse_constant=_refuse)
-                order(item), item["date"], item["tracks"], item["scores"]
-                items.append(item)
-            except (ValueError, KeyError, TypeError) as error:
-                raise BenchError(f"{path}, line {number}: not a record ({error})") from None
+            items.append(_committed(line, path, number))
     return newest(items)
+
+
+def find(folder: Path, run_id: str) -> dict[str, Any] | None:
+    """Return the committed record of a run id, None where there is none; only lines that hold the id are parsed."""
+    for path in sorted(folder.glob("*/*.jsonl")):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if run_id in line:
+                item = _committed(line, path, number)
+                if item["run_id"] == run_id:
+                    return item
+    return None
 
 
 def write(folder: Path, items: Iterable[Mapping[str, Any]]) -> list[Path]:
@@ -162,6 +167,21 @@ def write(folder: Path, items: Iterable[Mapping[str, Any]]) -> list[Path]:
     for path, lines in files.items():
         write_atomic(path, ("\n".join(lines) + "\n").encode())
     return list(files)
+
+
+def _committed(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        return _parse(line)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path}, line {number}: not a record ({error})") from None
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    item = json.loads(text, parse_constant=_refuse)
+    order(item), item["date"], item["tracks"]
+    if wrong := consistency.fault(item["scores"], item.get("items", {})):
+        raise ValueError(wrong)
+    return item
 
 
 def _refuse(name: str) -> None:

@@ -1,4 +1,4 @@
-"""``bench rerun CARD``: a run made again from its card, and whether the scores agree."""
+"""``bench rerun RUN``: a run made again from its card, and whether the scores agree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.card import label, read
+from benchmark import card as cards
+from benchmark.card import label
 from benchmark.data.locate import cache_dir, data_dir
 from benchmark.errors import BenchError
 from benchmark.external import TAG
@@ -95,6 +96,8 @@ def differences(card: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
         old, new = card, now
         for key in keys:
             old, new = old[key], new[key]
+        if name == "hardware" and "cores" in old and "blas_threads" in new:
+            old = {"blas_threads": old["cores"], **old}  # the default, where a card of older code does not say
         if old == new:
             continue
         matters = name not in _NO_MATTER
@@ -135,13 +138,15 @@ def compare(card: Mapping[str, Any], now: Mapping[str, Any], tolerance: float) -
     return cells
 
 
-def rerun(*, card: Path, plugins: Sequence[Path], data: str | None, store: Path | None, **more: Any) -> int:
+def rerun(
+    *, run: str, boards: Path, source: Path, plugins: Sequence[Path], data: str | None, store: Path | None, **more: Any
+) -> int:
     """Carry out ``bench rerun``; returns the exit code."""
     import tempfile
 
     from rich.console import Console
 
-    there = read(card)
+    there = cards.find(run, boards, source)
     device = more["device"] or there["machine"]["device"] or "auto"
     threads = more["threads"] or max(1, there["machine"]["threads"])
     if device.partition(":")[0] not in ("cpu", "auto"):
@@ -170,7 +175,7 @@ def _made(planned: Planned, store: Path) -> dict[str, Any]:
     from benchmark.terminal import Watch
 
     with Watch(Console(stderr=True), 1) as watch:
-        return read(run_all([planned], Session(Store(store), Limits(), watch))[0].path)
+        return cards.read(run_all([planned], Session(Store(store), Limits(), watch))[0].path)
 
 
 def _say(card: Mapping[str, Any], now: Mapping[str, Any], kept: Path | None = None) -> int:

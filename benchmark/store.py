@@ -17,6 +17,7 @@ from typing import Any
 
 import filelock
 
+from benchmark import consistency
 from benchmark.data.files import read_json, write_atomic
 from benchmark.errors import BenchError
 from benchmark.spec import RunSpec
@@ -68,10 +69,13 @@ class Run:
         try:
             stated = self.spec["method"] and self.status["status"] and self.provenance["tracks"]
             scored = "tracks" in self.scores or not self.scores
-            return "" if stated and "reason" in self.status and scored else f"{self.path}: a file lacks its main entry"
+            if not (stated and "reason" in self.status and scored):
+                return f"{self.path}: a file lacks its main entry"
+            wrong = consistency.fault(self.scores.get("tracks", {}), self.scores.get("items", {}))
+            return f"{self.path / 'scores.json'}: {wrong}" if wrong else ""
         except BenchError as error:
             return str(error)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             return f"{self.path}: a file lacks its main entry ({error})"
 
 

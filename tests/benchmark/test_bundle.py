@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import bundle, records
+from benchmark import bundle, leaderboard, records
 from benchmark import card as cards
 from benchmark.errors import BenchError
 from benchmark.plan import Request, plan
@@ -129,7 +129,7 @@ def test_an_accepted_run_joins_the_records_tagged_and_rendered(accept, bench, ma
     assert "| submitted |" in text
     assert "- *submitted*: made and sent in by others" in text
     assert bench("leaderboard", "--check", "--boards", "boards")[0] == 0
-    (tmp_path / "boards/tiny/words.md").write_text(text.replace("| 1 | ridge | 1.000", "| 1 | ridge | 0.999"))
+    (tmp_path / "boards/tiny/words.md").write_text(text.replace("#tiny) | 1.000", "#tiny) | 0.999"))
     code, out, _ = bench("leaderboard", "--check", "--boards", "boards")
     assert code == 1
     assert out.replace("\n", "").startswith("boards/tiny/words.md: differs from what its records give")
@@ -144,6 +144,102 @@ def changed(members, run, change):
 def test_scores_that_disagree_with_the_predictions_are_refused(accept, members, run, tmp_path):
     bad = changed(members, run, lambda c: c["scores"]["embedding"]["cosine"].update(value=0.99))
     assert refused(accept(bad), "embedding cosine is 0.99 in the bundle and 0.", tmp_path)
+
+
+def test_a_score_of_an_older_version_or_one_left_out_is_refused(accept, members, run, tmp_path):
+    """The ranked metric is asked for; of others, one of the two sides may lack a metric."""
+    bad = changed(members, run, lambda c: c["scores"]["words"]["top1"].update(version=0))
+    assert refused(accept(bad), "words top1 is 1 in the bundle and 1 from its predictions here (version 0", tmp_path)
+    bad = changed(members, run, lambda c: c["scores"]["words"].pop("top5"))
+    assert refused(accept(bad), "no top5 of the words track, expected what rows are ranked by", tmp_path)
+
+
+def test_predictions_that_were_changed_are_refused_by_their_score(accept, members, run, tmp_path):
+    name = f"{run}/{FOLD}/embeddings.latent.npy"
+    rows = np.load(io.BytesIO(members[name]))
+    assert refused(accept(members | {name: array(rows[::-1])}), "in the bundle and", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def boards(made, tmp_path_factory):
+    """Boards of two controls and both subjects; their records only."""
+    root = tmp_path_factory.mktemp("boards")
+    common = {"dataset": "tiny", "data": made / "tiny", "cache": made / "cache", "subjects": ("S1", "S2")}
+    planned = plan(Registry(), Request(methods=("mean", "nearest-train"), **common))
+    run_all(planned, Session(Store(root / "runs"), Limits()))
+    records.write(root / "boards/records", records.from_store(Store(root / "runs")))
+    return root / "boards"
+
+
+def test_a_round_trip_is_ranked_where_whole_and_named_where_a_subject_lacks(bench, made, boards, tmp_path):
+    """From one store into a copy of the boards: first one of the two subjects, then the other."""
+    shutil.copytree(boards, tmp_path / "boards")
+    request = Request(
+        dataset="tiny", methods=("ridge",), data=made / "tiny", cache=made / "cache", subjects=("S1", "S2")
+    )
+    run_all(plan(Registry(), request), Session(Store(tmp_path / "theirs"), Limits()))
+    for subject in ("S1", "S2"):
+        wanted = f"method=ridge,subject={subject}"
+        assert bench("leaderboard", "--submit", wanted, "--out", f"{subject}.zip", "--store", "theirs")[0] == 0
+    accept = ("leaderboard", "--boards", "boards", "--data", made / "tiny", "--accept")
+    code, out, err = bench(*accept, "S1.zip")
+    assert code == 0, err
+    assert "tiny words, tiny: ridge not ranked: lacks S2 seed 0" in out
+    table = (tmp_path / "boards/tiny/words.md").read_text()
+    assert "| – | [ridge](cards/ridge.md#tiny) |" in table
+    assert "| ridge | | | incomplete | lacks S2 seed 0 |" in table
+    code, out, err = bench(*accept, "S2.zip")
+    assert code == 0, err
+    assert "tiny words, tiny: ridge rank 1" in out
+    assert "not ranked" not in out
+    assert "| 1 | [ridge](cards/ridge.md#tiny) |" in (tmp_path / "boards/tiny/words.md").read_text()
+    card = (tmp_path / "boards/tiny/cards/ridge.md").read_text()
+    for folder in Store(tmp_path / "theirs").folders():
+        assert f"| `{folder.name}` | {Run(folder).spec['subject']} | 0 | ok | " in card
+    assert '- tags: `["submitted"]`' in card
+    assert bench("leaderboard", "--check", "--boards", "boards")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda s: s["words"]["top5"].update(value=0.99), "words top5 is 0.99, its items give"),
+        (lambda s: s["words"]["top5"].update(value=None), "words top5 is None, its items give"),
+        (lambda s: s["words"]["top5"].update(n=400), "words top5 is of 400 items, and has 4"),
+        (lambda s: s["words"]["top1"].update(value="high"), "words top1 is 'high', expected a finite number"),
+        (lambda s: s["words"]["top1"].update(value=float("nan")), "NaN is no number a record may hold"),
+    ],
+)
+def test_a_committed_record_edited_by_hand_is_named_by_every_verb_that_reads_it(
+    bench, boards, made, tmp_path, edit, said
+):
+    shutil.copytree(boards, tmp_path / "boards")
+    path = tmp_path / "boards/records/tiny/mean.jsonl"
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    edit(items[1]["scores"])
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    for verb in (
+        ("leaderboard", "--check", "--boards", "boards"),
+        ("leaderboard", "--accept", made / "ridge.zip", "--boards", "boards", "--data", made / "tiny"),
+        ("rerun", items[1]["run_id"], "--boards", "boards", "--data", made / "tiny"),
+    ):
+        code, _, err = bench(*verb)
+        assert (code, len([line for line in err.splitlines() if line.startswith("error: ")])) == (2, 1)
+        assert "mean.jsonl, line 2: not a record" in err
+        assert said in err
+    assert not (tmp_path / "boards/README.md").exists()
+
+
+def test_a_committed_record_of_an_older_metric_version_takes_the_rank_of_its_row(bench, boards, tmp_path):
+    shutil.copytree(boards, tmp_path / "boards")
+    path = tmp_path / "boards/records/tiny/nearest-train.jsonl"
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    items[0]["scores"]["words"]["top5"]["version"] = 0
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    (table,) = [t for t in leaderboard.tables(records.read(tmp_path / "boards/records"), {}) if t.track == "words"]
+    (row,) = [row for row in table.rows if row.method == "nearest-train"]
+    assert row.missing == ("top5 in version 1",)
+    assert bench("leaderboard", "--check", "--boards", "boards")[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -117,11 +117,11 @@ def test_the_record_is_that_of_the_files_and_follows_them(runs):
     before = records.of_run(folder)
     assert before == records.record(Run(folder)) == json.loads((folder / "record.json").read_text())
     scores = json.loads((folder / "scores.json").read_text())
-    scores["tracks"]["words"]["top5"]["value"] = 0.125
+    scores["tracks"]["words"]["top1"]["value"] = 0.125
     (folder / "scores.json").write_text(json.dumps(scores))  # newer than the record from here on
-    assert records.of_run(folder)["scores"]["words"]["top5"]["value"] == 0.125
+    assert records.of_run(folder)["scores"]["words"]["top1"]["value"] == 0.125
     (folder / "record.json").write_text("{")
-    assert records.of_run(folder)["scores"]["words"]["top5"]["value"] == 0.125
+    assert records.of_run(folder)["scores"]["words"]["top1"]["value"] == 0.125
 
 
 def test_boards_are_the_same_bytes_with_and_without_kept_records_and_in_any_process(made, runs):
@@ -242,3 +242,71 @@ def test_only_the_commit_does_not_make_scores_inexact(card):
     assert [(name, matters) for name, _, matters in rerun.differences(card, now)] == [("commit", False)]
     now["machine"]["hardware"]["processor"] = "another"
     assert [name for name, _, matters in rerun.differences(card, now) if matters] == ["hardware"]
+
+
+def test_threads_of_linear_algebra_are_a_difference_also_from_cards_that_do_not_state_them(card):
+    """With other threads BLAS adds in another order: a PCA, and what is trained on it, moves in the third digit."""
+    old, now = copy.deepcopy(card), copy.deepcopy(card)
+    cores = now["machine"]["hardware"]["cores"]
+    assert now["machine"]["hardware"].pop("blas_threads") >= 1
+    assert list(rerun.differences(now, now)) == []
+    now["machine"]["hardware"]["blas_threads"] = cores
+    old["machine"]["hardware"].pop("blas_threads")
+    assert list(rerun.differences(old, now)) == []
+    now["machine"]["hardware"]["blas_threads"] = cores + 1
+    text = f"hardware: blas_threads {cores} then, {cores + 1} now"
+    assert list(rerun.differences(old, now)) == [("hardware", text, True)]
+
+
+def test_a_run_is_made_again_by_its_id_alone_from_the_boards_or_a_store(bench, made, runs, tmp_path):
+    folder = folder_of(runs, "mean")
+    code, _, err = bench("rerun", folder.name, "--data", made / "tiny", "--from", "elsewhere")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"error: {folder.name}: no such run in the records of leaderboards or in elsewhere, expected" in err
+    records.write(tmp_path / "boards/records", [records.record(Run(folder))])
+    for where in (("--boards", "boards"), ("--from", runs)):
+        code, out, err = bench("rerun", folder.name, "--data", made / "tiny", *where)
+        assert (code, err.count("error")) == (0, 0), out
+        assert out.startswith(f"card: mean on tiny/S1 seed 0, run {folder.name} of ")
+        assert ", 0 differ, largest difference 0 (tolerance 0" in out
+
+
+@pytest.mark.parametrize("text", ["ridge", "0123", "0123456789ABCDEF", "0123456789abcdef0", "none/card.json"])
+def test_what_is_no_id_and_no_file_is_one_sentence(bench, text):
+    code, out, err = bench("rerun", text)
+    assert (code, out) == (2, "")
+    said = "no such file, expected a run directory, its card.json or a run id (16 hex digits)"
+    assert err == f"error: {text}: {said}\n"
+
+
+def test_an_id_that_another_record_only_mentions_is_not_that_run(tmp_path, runs):
+    item = records.record(Run(folder_of(runs)))
+    records.write(tmp_path, [item | {"reason": "see 0123456789abcdef"}])
+    assert records.find(tmp_path, "0123456789abcdef") is None
+    assert records.find(tmp_path, item["run_id"])["method"] == "ridge"
+
+
+def test_a_committed_record_that_makes_no_card_is_named(tmp_path, runs):
+    item = records.record(Run(folder_of(runs)))
+    for bad, said in (({"versions": 3}, "versions: 3 is not of type"), ({"tags": 7}, "tags")):
+        records.write(tmp_path / "records", [item | bad])
+        with pytest.raises(BenchError, match=r"tiny.ridge\.jsonl: run .*: not a card") as error:
+            cards.find(item["run_id"], tmp_path, tmp_path)
+        assert said in str(error.value)
+        (tmp_path / "records/tiny/ridge.jsonl").unlink()
+
+
+def test_a_score_edited_by_hand_in_a_store_is_named_and_made_again(bench, made, runs):
+    path = folder_of(runs) / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["tracks"]["words"]["top5"]["value"] = 0.75
+    path.write_text(json.dumps(scores))
+    code, out, _ = bench("leaderboard", "--store", runs)
+    assert code == 0
+    assert "scores.json: words top5 is 0.75, its items give 1" in out.replace("\n", "")
+    assert bench("leaderboard", "--submit", "ridge", "--out", "x.zip", "--store", runs)[0] == 2
+    arguments = ("run", "--dataset", "tiny", "--method", "ridge", "--subject", "S1", "--data", made / "tiny")
+    code, out, _ = bench(*arguments, "--store", runs)
+    assert code == 0
+    assert "1 runs, 0 kept from before" in out
+    assert cards.read(folder_of(runs))["scores"]["words"]["top5"]["value"] == 1

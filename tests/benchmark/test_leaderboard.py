@@ -97,7 +97,7 @@ def test_class_scores_alone_are_ranked_and_marked():
     assert (found["classes"].undefined, found["classes"].missing) == (("rank_median",), ())
     assert found["old"].missing == ("rank_median",)
     text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
-    assert "| 1 | classes | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
+    assert "| 1 | [classes](cards/classes.md#d) | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
     assert "- *class scores only*: the method names words" in text
 
 
@@ -126,7 +126,7 @@ def test_three_subjects_have_a_breakdown_and_an_interval_and_two_have_none():
     assert row.metrics["top5"]["interval"] == pytest.approx((mean - half, mean + half))
     text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
     assert "| rank | method | top5 ↑ | 95% interval | rank_median ↓ |" in text
-    assert "| 1 | a | 0.500 | -0.396 to 1.396 | 3.000 |" in text
+    assert "| 1 | [a](cards/a.md#d) | 0.500 | -0.396 to 1.396 | 3.000 |" in text
     assert "| method | mean | 95% interval | A | B | C |" in text
     assert "| a | 0.500 | -0.396 to 1.396 | 0.200 | 0.400 | 0.900 |" in text
     two = board_page.render(boards.tables(both("a"), SUITES))["s/words.md"]
@@ -143,7 +143,7 @@ def test_failed_runs_are_listed_with_their_reason():
 def test_every_metric_has_a_column_an_arrow_and_its_chance():
     text = board_page.render(boards.tables(both("good", 0.123456), SUITES))["s/words.md"]
     assert "| rank | method | top5 ↑ | rank_median ↓ | n items | n subjects | s | MB | tags |" in text
-    assert "| 1 | good | 0.123 | 3.000 | 20 | 2 | 2.00 | 10 |  |" in text
+    assert "| 1 | [good](cards/good.md#d) | 0.123 | 3.000 | 20 | 2 | 2.00 | 10 |  |" in text
     assert "| | *chance level* | 0.100 | 0.100 | | | | | |" in text
     assert "`k`" in text
     assert "cccccccccc" in text

@@ -43,7 +43,7 @@ def test_the_whole_path_and_its_resume(bench, tiny, tmp_path):
     assert by["mean", "embedding"]["two_way"]["value"] == pytest.approx(0.5, abs=1e-12)
     assert by["oracle", "reconstruction"]["pixcorr"]["value"] == pytest.approx(1)
     board = (tmp_path / "runs/leaderboards/tiny/embedding.md").read_text()
-    assert "| 1 | ridge |" in board
+    assert "| 1 | [ridge](cards/ridge.md#" in board
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("status.json")}
     code, out, _ = bench(*arguments)
     assert code == 0

@@ -79,7 +79,7 @@ def test_vectors_become_a_run_and_a_tagged_row(score, data, tmp_path):
     assert run.provenance["tags"] == ["external predictions"]
     assert run.provenance["trained_on"] == run.spec["params"]["trained_on"] == "tiny S1"
     board = (tmp_path / "runs" / "leaderboards" / "tiny" / "embedding.md").read_text()
-    assert "| 1 | mine |" in board
+    assert "| 1 | [mine](cards/mine.md#tiny) |" in board
     assert "*external predictions*: made elsewhere" in board
     stamp = (run.path / "scores.json").stat().st_mtime_ns
     assert score(*arguments)[0] == 0  # kept
