@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SCORES, COST, RANKS, GRID = "scores.png", "cost.png", "ranks.png", "grid.png"
 RANK = "rank_median"
 BESIDE = "nearest-train"  # the control that has pictures worth a look: what the training set alone gives
-MOST = 11  # methods in a grid, beside the stimuli and the control; more could not be made out
+MOST = 10  # methods in a grid, beside the stimuli and the control; more could not be made out
 WIDE = 8.8  # inches, at 100 dots each: about as wide as a page of GitHub shows
 DOTS = 100
 BINS = 20
@@ -206,7 +206,8 @@ def draw_ranks(content: Mapping[str, Any]) -> Figure:
 def draw_grid(content: Mapping[str, Any]) -> Figure:
     """Draw a row for every stimulus: the stimulus, and the picture that every method made for it."""
     columns = [np.asarray(column) for column in content["columns"]]
-    side, gap = 96, 4
+    largest = max(columns[0].shape[1:3])
+    side, gap = LARGEST // largest * largest, 4  # pixels; whole multiples of the stimuli's
     cells = [_cells(column, side) for column in columns]
     n = len(cells[0])
     image = np.full((n * (side + gap) - gap, len(cells) * (side + gap) - gap, 3), 255, np.uint8)
@@ -214,16 +215,16 @@ def draw_grid(content: Mapping[str, Any]) -> Figure:
         for y, cell in enumerate(column):
             image[y * (side + gap) : y * (side + gap) + side, x * (side + gap) : x * (side + gap) + side] = cell
     names = [name.replace(":", ":\n").replace("-", "-\n") for name in content["names"]]
-    scale = min(1.0, WIDE * DOTS / image.shape[1])  # inches a hundred pixels
-    wide, high = image.shape[1] * scale / DOTS, image.shape[0] * scale / DOTS
-    head = 0.08 + 0.15 * max(name.count("\n") + 1 for name in names)
+    shrunk = max(1.0, image.shape[1] / (WIDE * DOTS))  # by who shows it on a page; names must still be legible
+    wide, high = image.shape[1] / DOTS, image.shape[0] / DOTS
+    head = (0.08 + 0.14 * max(name.count("\n") + 1 for name in names)) * shrunk
     figure = _figure(wide, high + head)
     axes = figure.add_axes((0, 0, 1, high / (high + head)))
-    axes.imshow(image, interpolation="nearest" if scale == 1 else "antialiased", aspect="auto")
+    axes.imshow(image, interpolation="none", aspect="auto")
     axes.set_axis_off()
     for x, name in enumerate(names):
-        place = x * (side + gap) + side / 2
-        axes.text(place, -6 / scale, name, ha="center", va="bottom", fontsize=8 if scale > 0.8 else 7, linespacing=1)
+        style = {"ha": "center", "va": "bottom", "fontsize": 7.5 * shrunk, "linespacing": 1}
+        axes.text(x * (side + gap) + side / 2, -6 * shrunk, name, **style)
     return figure
 
 
@@ -447,7 +448,7 @@ def _plain_log(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _cells(pictures: np.ndarray, side: int) -> list[np.ndarray]:
-    """Return pictures as squares of colour, small ones with their pixels as they are."""
+    """Return pictures as squares of colour; of those that fit a whole number of times, every pixel stays one."""
     from PIL import Image
 
     found = []
@@ -455,7 +456,7 @@ def _cells(pictures: np.ndarray, side: int) -> list[np.ndarray]:
         image = Image.fromarray(picture if picture.shape[-1] == 3 else picture[..., 0]).convert("RGB")
         scale = side / max(image.size)
         size = tuple(max(1, round(scale * x)) for x in image.size)
-        image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+        image = image.resize(size, Image.Resampling.NEAREST if scale.is_integer() else Image.Resampling.LANCZOS)
         square = Image.new("RGB", (side, side), "white")
         square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
         found.append(np.asarray(square))
