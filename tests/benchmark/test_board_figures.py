@@ -240,7 +240,7 @@ def test_check_names_a_picture_that_is_missing_or_of_other_records_and_only_that
 
 
 def test_the_same_records_draw_the_same_bytes(tmp_path):
-    items = [run("a", ranks=[2.0] * N), run("b", value=0.6, ranks=[5.0] * N), *controls()]
+    items = [run("a", ranks=[2.0] * N), run("b", value=0.6, ranks=[5.0] * N), *controls(ranks=[3.0] * N)]
     for folder, given in (("one", items), ("two", items[::-1])):
         board_page.write(tmp_path / folder, {}, pictures([table(given)]))
     names = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png")]
