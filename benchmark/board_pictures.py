@@ -68,8 +68,8 @@ def section(t: Any) -> list[str]:
         more = sum(not row.control for row in t.rows) - len(names)
         lines += [
             f"Stimuli and what every method made of them ({run['subject']}, seed {run['seed']}). The test items are "
-            f"fixed by id, not chosen by score. `{board_figures.BESIDE}` shows training stimuli, by the nearest response."
-            + (f" Not in it: {more} of the methods." if more else ""),
+            f"fixed by id, not chosen by score. `{board_figures.BESIDE}`: the training stimulus of the nearest "
+            "response." + (f" Not in it: {more} of the methods." if more else ""),
             "",
             f"![stimuli and reconstructions]({_drawn(t, GRID)})",
             "",
