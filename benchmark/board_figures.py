@@ -185,7 +185,7 @@ def draw_ranks(content: Mapping[str, Any]) -> Figure:
     figure = _figure(WIDE, high)
     space = {"left": 0.6 / WIDE, "right": 1 - 0.1 / WIDE, "bottom": 0.55 / high, "top": 1 - 0.3 / high}
     panels = figure.subplots(
-        lines, wide, squeeze=False, sharey=True, gridspec_kw=space | {"hspace": 0.42, "wspace": 0.1}
+        lines, wide, squeeze=False, sharey=True, gridspec_kw=space | {"hspace": 0.42, "wspace": 0.2}
     )
     for axes, row in zip(panels.ravel(), rows, strict=False):
         counts, n = np.array(row["counts"]), row["n_candidates"]

@@ -16,8 +16,8 @@ from benchmark.leaderboard import ARROW, INTERVAL, SCORES_ONLY, Row, Table
 from benchmark.records import flat
 from benchmark.stats import LEVEL, MIN_SUBJECTS
 
-BESIDE_RANKED = 5  # other metrics in the main table; a page of GitHub is about 900 pixels wide
-ABREAST = 8  # metrics in each of the tables of the others
+BESIDE_RANKED = 3  # other metrics in the main table; a page of GitHub is about 900 pixels wide
+ABREAST = 78  # characters of names of metrics in each of the tables of the others
 # What the tags of rows mean, where one of a table has them.
 TAGS = {
     SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
@@ -145,14 +145,14 @@ def _section(t: Table) -> list[str]:
     lines += [
         "### Runs",
         "",
-        "| method | profile | runs | subjects | items | train s | predict s | score s | overhead s | total s | peak MB "
-        "| date | commit |",
+        "| method | runs | items | train | predict | score | total | peak MB | date | commit |",
     ]
-    lines += ["|---|---|" + "---:|" * 9 + "---|---|"]
+    lines += ["|---|" + "---:|" * 7 + "---|---|"]
     lines += [_provenance(row, t.ranked) for row in t.rows]
     lines += ["", f"- dataset fingerprint: {_unique(t, 'dataset_fingerprint')}"]
     lines += [f"- split checksum: {_unique(t, 'split_checksum')} (holds out {record['split_unit']})"]
-    lines += ["- seconds are means over runs; peak MB is the largest RssAnon + RssShmem of any run", ""]
+    lines += ["- train, predict, score and total are seconds, means over runs; total has the overhead too"]
+    lines += ["- peak MB is the largest RssAnon + RssShmem of any run", ""]
     return lines
 
 
@@ -160,7 +160,7 @@ def _markdown(t: Table, rows: Sequence[Row], names: Sequence[str], stated: bool 
     """Return a table of the ranked metric with all that belongs to it, and of a few other metrics."""
     beside = _beside(t)
     head = [_head(t, names[0]), *beside, *(_head(t, name) for name in names[1:])]
-    tagged = any(row.tags or row.missing for row in t.rows)
+    tagged = any(row.tags or row.missing for row in rows)
     lines = [f"| rank | method | {' | '.join(head)} |{' tags |' * tagged}"]
     lines += ["|---:|---|" + "---:|" * len(head) + "---|" * tagged]
     for row in rows:
@@ -209,15 +209,26 @@ def _others(t: Table, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     if not names:
         return []
     lines, chance = ["### Other metrics", "", "Controls are in italics.", ""], _chance(t, names)
-    n = -(-len(names) // -(-len(names) // ABREAST))  # tables of about equal width
-    for start in range(0, len(names), n):
-        part = names[start : start + n]
+    for part in _abreast([(name, len(_head(t, name))) for name in names]):
         lines += [f"| method | {' | '.join(_head(t, name) for name in part)} |", "|---|" + "---:|" * len(part)]
         for row in rows:
             label = f"*{row.label}*" if row.control else row.label
             lines.append(f"| {label} | {' | '.join(_value(row, name) for name in part)} |")
         lines += [f"| *chance level* | {' | '.join(_number(chance.get(name)) for name in part)} |", ""]
     return [*lines, *_footnotes(t, names)]
+
+
+def _abreast(names: Sequence[tuple[str, int]]) -> list[list[str]]:
+    """Return names in groups that a page can show beside each other, by their lengths."""
+    groups: list[list[str]] = [[]]
+    left = ABREAST
+    for name, length in names:
+        left -= max(length, 5) + 3
+        if left < 0 and groups[-1]:
+            groups.append([])
+            left = ABREAST - max(length, 5) - 3
+        groups[-1].append(name)
+    return groups
 
 
 def _head(t: Table, name: str) -> str:
@@ -280,9 +291,9 @@ def _faults(t: Table) -> list[str]:
 
 
 def _provenance(row: Row, ranked: str) -> str:
-    times = " | ".join(_seconds(row, name) for name in ("train", "predict", "score", "overhead", "total"))
-    subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
-    size = f"{len(row.records)} | {subjects} | {row.metrics[ranked]['n'] if ranked in row.metrics else 0}"
+    times = " | ".join(_seconds(row, name) for name in ("train", "predict", "score", "total"))
+    size = f"{len(row.records)} | {row.metrics[ranked]['n'] if ranked in row.metrics else 0}"
+    label = row.label if row.profile == "mini" else f"{row.label} ({row.profile})"
     commits = dict.fromkeys((r["commit"] or "unknown")[:10] + ("+changes" if r["dirty"] else "") for r in row.records)
     date = max(r["date"] for r in row.records)[:10]
     return f"| {row.label} | {row.profile} | {size} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
