@@ -17,7 +17,7 @@ from benchmark.records import flat
 from benchmark.stats import LEVEL, MIN_SUBJECTS
 
 BESIDE_RANKED = 3  # other metrics in the main table; a page of GitHub is about 900 pixels wide
-ABREAST = 78  # characters of names of metrics in each of the tables of the others
+ABREAST = 88  # characters of names of metrics in each of the tables of the others
 # What the tags of rows mean, where one of a table has them.
 TAGS = {
     SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
@@ -296,7 +296,7 @@ def _provenance(row: Row, ranked: str) -> str:
     label = row.label if row.profile == "mini" else f"{row.label} ({row.profile})"
     commits = dict.fromkeys((r["commit"] or "unknown")[:10] + ("+changes" if r["dirty"] else "") for r in row.records)
     date = max(r["date"] for r in row.records)[:10]
-    return f"| {row.label} | {row.profile} | {size} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
+    return f"| {label} | {size} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
 
 
 def _unique(t: Table, name: str) -> str:
