@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmark import board_stats, stats
 from benchmark.errors import BenchError
-from benchmark.scoring import ON_BOARDS
 
 REFERENCE = "ridge"
+ALSO_COMPARED = ("image_retrieval",)  # beside the ranked metric
+CONTROLS = ("shuffled", "mean")  # which of them is 0 of the scaled scores: the first that is complete
+CEILING, CHANCE = "oracle", "chance level"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Between what scores are scaled: where ``zero`` lies and what it is of, and the oracle's score."""
+
+    control: str
+    zero: float
+    one: float
+
+    def of(self, value: float | None) -> float | None:
+        """Return the scaled value; None where there is none, or control and oracle have the same."""
+        return None if value is None else stats.control_scaled(value, self.zero, self.one)
+
+
+def scale(rows: Sequence[Any], metric: str) -> Scale | None:
+    """Return between what a board's scores are scaled; None where no complete row says where 1, or 0, is.
+
+    0 is the ``shuffled`` control, else the ``mean`` one, else the chance level.
+    """
+    whole = {
+        row.label: row.metrics[metric] for row in rows if row.control and not row.missing and metric in row.metrics
+    }
+    if CEILING not in whole:
+        return None
+    one, chance = (whole[CEILING][name] for name in ("value", "chance"))
+    control = next((name for name in CONTROLS if name in whole), None)
+    if control is None and chance is None:
+        return None
+    return Scale(control or CHANCE, whole[control]["value"] if control else chance, one)
 
 
 def statistics(
@@ -48,7 +81,7 @@ def section(track: str, ranked: str, columns: Sequence[str], rows: Sequence[Any]
     if reference is None or not others:
         return []
     lines = []
-    for metric in (ranked, *(m for m in ON_BOARDS if m in columns and m != ranked)):
+    for metric in (ranked, *(m for m in ALSO_COMPARED if m in columns and m != ranked)):
         base = _scores(reference, track, metric)
         for row in others:
             mine = _scores(row, track, metric)

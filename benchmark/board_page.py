@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmark import board_index, board_numbers, board_pictures, card_pages, ladder_board, literature, protocol
+from benchmark.board_figures import Drawing
+from benchmark.board_numbers import CEILING, CHANCE
 from benchmark.data.files import write_atomic
 from benchmark.leaderboard import ARROW, INTERVAL, SCORES_ONLY, Row, Table
 from benchmark.records import flat
 from benchmark.stats import LEVEL, MIN_SUBJECTS
 
+BESIDE_RANKED = 3  # other metrics in the main table; a page of GitHub is about 900 pixels wide
+ABREAST = 88  # characters of names of metrics in each of the tables of the others
 # What the tags of rows mean, where one of a table has them.
 TAGS = {
     SCORES_ONLY: "the method names words and gives no vector; the metrics of vectors (–) are not defined for it, which "
@@ -41,19 +45,35 @@ def render(found: Sequence[Table]) -> dict[str, str]:
 
 
 def write(
-    folder: Path, files: Mapping[str, str], pictures: Mapping[str, str] | None = None, store: Path = Path()
+    folder: Path,
+    files: Mapping[str, str],
+    pictures: Mapping[str, str | Drawing] | None = None,
+    store: Path | None = None,
 ) -> None:
-    """Write rendered files below a folder, and copy the pictures they show from the store, where it has them."""
+    """Write rendered files below a folder, and the pictures they show.
+
+    Pictures of a run are copied from the store, where it has them; those of all methods are drawn where what they show
+    changed. What cannot be made stays as it is.
+    """
     for name, text in files.items():
         write_atomic(folder / name, text.encode())
     for name, source in (pictures or {}).items():
-        if (store / source).is_file():
+        if isinstance(source, Drawing):
+            source.write(folder / name, store)
+        elif store is not None and (store / source).is_file():
             write_atomic(folder / name, (store / source).read_bytes())
 
 
-def stale(folder: Path, files: Mapping[str, str], pictures: Iterable[str] = ()) -> list[str]:
-    """Return the files below a folder that differ from the rendered ones, are missing, or should not be there."""
-    missing = [name for name in pictures if not (folder / name).is_file()]
+def stale(folder: Path, files: Mapping[str, str], pictures: Mapping[str, str | Drawing] | None = None) -> list[str]:
+    """Return the files below a folder that differ from the rendered ones, are missing, or should not be there.
+
+    Of pictures, those that are not there, and those drawn from records that show something else.
+    """
+    missing = [
+        name
+        for name, source in (pictures or {}).items()
+        if not (source.is_current(folder / name) if isinstance(source, Drawing) else (folder / name).is_file())
+    ]
     wrong = [n for n, text in files.items() if not (folder / n).is_file() or (folder / n).read_bytes() != text.encode()]
     patterns = ("*/*.md", "*/*.json", f"*/{card_pages.FOLDER}/*.md")
     there = {str(p.relative_to(folder)) for pattern in patterns for p in folder.glob(pattern)}
@@ -88,10 +108,13 @@ def _section(t: Table) -> list[str]:
     ]
     methods = [r for r in t.rows if not r.control]
     controls = [r for r in t.rows if r.control]
-    lines += ["### Methods", "", *_markdown(t, methods, stated=True), ""]
-    lines += [line for note in dict.fromkeys(_notes(t).values()) for line in (f"† {note}", "")]
-    lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls), ""]
+    names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
+    first, others = names[: 1 + BESIDE_RANKED], names[1 + BESIDE_RANKED :]
+    lines += ["### Methods", "", *_markdown(t, methods, first, stated=True), ""]
+    lines += [*_column_texts(t), *_footnotes(t, first), *board_pictures.scores(t)]
+    lines += ["### Controls", "", "Never ranked. `oracle` is given the truth.", "", *_markdown(t, controls, first), ""]
     lines += [f"- *{tag}*: {TAGS[tag]}" for tag in sorted({t for row in t.rows for t in row.tags} & set(TAGS))] + [""]
+    lines += _others(t, [*methods, *controls], others)
     lines += board_numbers.section(t.track, t.ranked, t.columns, methods)
     lines += _by_subject(t, [*methods, *controls])
     if t.track == "reconstruction":
@@ -102,42 +125,102 @@ def _section(t: Table) -> list[str]:
     lines += [
         "### Runs",
         "",
-        "| method | profile | runs | train s | predict s | score s | overhead s | peak MB | date | commit |",
+        "| method | runs | items | train | predict | score | total | peak MB | date | commit |",
     ]
-    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---|---|"]
-    lines += [_provenance(row) for row in t.rows]
+    lines += ["|---|" + "---:|" * 7 + "---|---|"]
+    lines += [_provenance(row, t.ranked) for row in t.rows]
     lines += ["", f"- dataset fingerprint: {_unique(t, 'dataset_fingerprint')}"]
     lines += [f"- split checksum: {_unique(t, 'split_checksum')} (holds out {record['split_unit']})"]
-    lines += ["- seconds are means over runs; peak MB is the largest RssAnon + RssShmem of any run", ""]
+    lines += ["- train, predict, score and total are seconds, means over runs; total has the overhead too"]
+    lines += ["- peak MB is the largest RssAnon + RssShmem of any run", ""]
     return lines
 
 
-def _markdown(t: Table, rows: Sequence[Row], stated: bool = False) -> list[str]:
-    names = [t.ranked, *(c for c in t.columns if c != t.ranked)]
-    notes = _notes(t)
-    head = [f"{name}{'†' * (name in notes)} {ARROW[t.directions.get(name)]}".strip() for name in names]
-    wide = len(t.subjects) >= MIN_SUBJECTS or any(row.interval for row in t.rows)
-    if wide:
-        head.insert(1, INTERVAL)
-    lines = [f"| rank | method | {' | '.join(head)} | n items | n subjects | s | MB | tags |"]
-    lines += ["|---:|---|" + "---:|" * (len(head) + 4) + "---|"]
+def _markdown(t: Table, rows: Sequence[Row], names: Sequence[str], stated: bool = False) -> list[str]:
+    """Return a table of the ranked metric with all that belongs to it, and of a few other metrics."""
+    beside = _beside(t)
+    head = [_head(t, names[0]), *beside, *(_head(t, name) for name in names[1:])]
+    tagged = any(row.tags or row.missing for row in rows)
+    lines = [f"| rank | method | {' | '.join(head)} |{' tags |' * tagged}"]
+    lines += ["|---:|---|" + "---:|" * len(head) + "---|" * tagged]
     for row in rows:
-        cells = [_number(row.metrics[n]["value"]) if n in row.metrics else "–" for n in names]
-        if wide:
-            cells.insert(1, _interval(row, t))
-        n_items = row.metrics[t.ranked]["n"] if t.ranked in row.metrics else 0
-        subjects = len({r["subject"] for r in row.records if r["status"] == "ok"})
+        cells = [_value(row, names[0]), *(cell(row) for cell in beside.values()), *(_value(row, n) for n in names[1:])]
         tags = ", ".join([*row.tags, *(["incomplete"] if row.missing else [])])
-        ends = [n_items, subjects, _seconds(row, "total"), _peak(row), tags]
-        label = card_pages.link(row, t.dataset)
-        lines.append(" | ".join(map(str, [f"| {row.rank or '–'}", label, *cells, *ends])) + " |")
+        line = " | ".join([f"| {row.rank or '–'}", card_pages.link(row, t.dataset), *cells])
+        lines.append(f"{line} | {tags} |" if tagged else f"{line} |")
     if stated:
-        chance = {n: r.metrics[n]["chance"] for r in t.rows for n in names if n in r.metrics}
-        cells = [_number(chance.get(n)) for n in names]
-        if wide:
-            cells.insert(1, "")
-        lines.append(f"| | *chance level* | {' | '.join(cells)} | | | | | |")
+        chance = _chance(t, names)
+        cells = [_number(chance.get(names[0])), *[""] * len(beside), *(_number(chance.get(n)) for n in names[1:])]
+        lines.append(f"| | *chance level* | {' | '.join(cells)} |{' |' * tagged}")
     return lines
+
+
+def _beside(t: Table) -> dict[str, Callable[[Row], str]]:
+    """Return the columns that belong to the ranked metric, and their cells."""
+    found: dict[str, Callable[[Row], str]] = {}
+    if len(t.subjects) >= MIN_SUBJECTS or any(row.interval for row in t.rows):
+        found[INTERVAL] = lambda row: _interval(row, t)
+    if t.scale:
+        found["scaled"] = lambda row: _number(row.scaled)
+    if len(t.seeds) > 1:
+        found["seed SD"] = lambda row: _number(row.seed_sd)
+    return found
+
+
+def _column_texts(t: Table) -> list[str]:
+    """Return what the columns beside the ranked metric are."""
+    lines = []
+    if t.scale:
+        zero = "the chance level" if t.scale.control == CHANCE else f"the `{t.scale.control}` control"
+        lines += [
+            f"- *scaled*: (score − {_number(t.scale.zero)}) / ({_number(t.scale.one)} − {_number(t.scale.zero)}), so "
+            f"that 0 is {zero} and 1 the `{CEILING}`."
+        ]
+    if len(t.seeds) > 1:
+        lines += [
+            "- *seed SD*: standard deviation over seeds within a subject, pooled over subjects: how much the score "
+            "changes when all is trained anew. The interval does not speak of that."
+        ]
+    return [*lines, ""] if lines else []
+
+
+def _others(t: Table, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Return the tables of the other metrics, of methods and controls."""
+    if not names:
+        return []
+    lines, chance = ["### Other metrics", "", "Controls are in italics.", ""], _chance(t, names)
+    for part in _abreast([(name, len(_head(t, name))) for name in names]):
+        lines += [f"| method | {' | '.join(_head(t, name) for name in part)} |", "|---|" + "---:|" * len(part)]
+        for row in rows:
+            label = f"*{row.label}*" if row.control else row.label
+            lines.append(f"| {label} | {' | '.join(_value(row, name) for name in part)} |")
+        lines += [f"| *chance level* | {' | '.join(_number(chance.get(name)) for name in part)} |", ""]
+    return [*lines, *_footnotes(t, names)]
+
+
+def _abreast(names: Sequence[tuple[str, int]]) -> list[list[str]]:
+    """Return names in groups that a page can show beside each other, by their lengths."""
+    groups: list[list[str]] = [[]]
+    left = ABREAST
+    for name, length in names:
+        left -= max(length, 5) + 3
+        if left < 0 and groups[-1]:
+            groups.append([])
+            left = ABREAST - max(length, 5) - 3
+        groups[-1].append(name)
+    return groups
+
+
+def _head(t: Table, name: str) -> str:
+    return f"{name}{'†' * (name in _notes(t))} {ARROW[t.directions.get(name)]}".strip()
+
+
+def _value(row: Row, name: str) -> str:
+    return _number(row.metrics[name]["value"]) if name in row.metrics else "–"
+
+
+def _chance(t: Table, names: Sequence[str]) -> dict[str, float | None]:
+    return {name: row.metrics[name]["chance"] for row in t.rows for name in names if name in row.metrics}
 
 
 def _by_subject(t: Table, rows: Sequence[Row]) -> list[str]:
@@ -162,6 +245,11 @@ def _notes(t: Table) -> dict[str, str]:
     return {name: m["note"] for row in t.rows for name, m in row.metrics.items() if m["note"]}
 
 
+def _footnotes(t: Table, names: Sequence[str]) -> list[str]:
+    notes = dict.fromkeys(note for name, note in _notes(t).items() if name in names)
+    return [line for note in notes for line in (f"† {note}", "")]
+
+
 def _faults(t: Table) -> list[str]:
     bad = [(row, r) for row in t.rows for r in row.records if r["status"] != "ok"]
     gaps = [row for row in t.rows if row.missing]
@@ -182,13 +270,13 @@ def _faults(t: Table) -> list[str]:
     return [*lines, ""]
 
 
-def _provenance(row: Row) -> str:
-    times = " | ".join(_seconds(row, name) for name in ("train", "predict", "score", "overhead"))
+def _provenance(row: Row, ranked: str) -> str:
+    times = " | ".join(_seconds(row, name) for name in ("train", "predict", "score", "total"))
+    size = f"{len(row.records)} | {row.metrics[ranked]['n'] if ranked in row.metrics else 0}"
+    label = row.label if row.profile == "mini" else f"{row.label} ({row.profile})"
     commits = dict.fromkeys((r["commit"] or "unknown")[:10] + ("+changes" if r["dirty"] else "") for r in row.records)
     date = max(r["date"] for r in row.records)[:10]
-    return (
-        f"| {row.label} | {row.profile} | {len(row.records)} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
-    )
+    return f"| {label} | {size} | {times} | {_peak(row)} | {date} | {', '.join(commits)} |"
 
 
 def _unique(t: Table, name: str) -> str:
@@ -239,6 +327,8 @@ def _json(members: Sequence[Table]) -> dict[str, Any]:
                 {name: first[name] for name in ("suite", "dataset", "split", "method", "preset", "profile")}
                 | {"track": t.track, "subjects": list(t.subjects), "seeds": list(t.seeds), "control": row.control}
                 | {"missing": list(row.missing), "undefined": list(row.undefined), "metrics": dict(row.metrics), **more}
+                | {"scaled": row.scaled, "seed_sd": row.seed_sd}
+                | {"scale": t.scale and {t.scale.control: t.scale.zero, CEILING: t.scale.one}}
             )
             runs += [f | more for r in row.records for f in flat(r) if f["track"] == t.track]
     return {"rows": rows, "runs": runs, **published}

@@ -143,7 +143,7 @@ def score(*, paths, track, name, ids, order, key, trained_on, show_ids, seed, pl
     out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     mine = [t for t in tables if (t.suite, t.dataset, t.split) == _table_of(run.spec)]
     show_tables(out, [t for t in mine if t.track in planned.job.tracks])
-    board_page.write(shelf.root / BOARDS_IN_STORE, board_page.render(tables))
+    board_page.write(shelf.root / BOARDS_IN_STORE, board_page.render(tables), pictures(tables), shelf.root)
     if note:
         out.print(f"warning: {note}", highlight=False, soft_wrap=True)
     out.print(f"scores: {run.path / 'scores.json'}", highlight=False, soft_wrap=True)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 LOSS, RANKS, RETRIEVED, RECONSTRUCTED = "loss.png", "ranks.png", "retrieved.png", "reconstructed.png"
 TEST_LOG = "test_log.csv"
+STIMULI = "shown.npz"  # what a board's grid of all methods shows beside their pictures, without the data set
 N_ITEMS, N_RETRIEVED = 8, 5
+LARGEST = 128  # pixels a side of the stimuli that are kept
 # Told apart in grey and by readers with any colour vision, on white and on dark pages (the ground is opaque).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -31,6 +33,21 @@ def shown(ids: Sequence[str], n: int = N_ITEMS) -> np.ndarray:
     """Return the rows of the items that are shown: those whose hashed ids come first, the same in every run."""
     order = sorted(range(len(ids)), key=lambda i: hashlib.sha256(str(ids[i]).encode()).digest())
     return np.array(sorted(order[:n]))
+
+
+def fitting(pictures: np.ndarray, largest: int) -> np.ndarray:
+    """Return uint8 pictures (n, height, width, channels) with at most this many pixels a side."""
+    from PIL import Image
+
+    n, height, width, channels = pictures.shape
+    scale = largest / max(height, width)
+    if scale >= 1:
+        return pictures
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [
+        Image.fromarray(p if channels == 3 else p[..., 0]).resize(size, Image.Resampling.LANCZOS) for p in pictures
+    ]
+    return np.stack([np.asarray(picture) for picture in small]).reshape(n, size[1], size[0], channels)
 
 
 def loss_curves(folder: Path) -> bool:
@@ -130,8 +147,10 @@ def retrieval_sheet(folder: Path, part: Part, scores: np.ndarray, candidates: np
 
 
 def reconstruction_sheet(folder: Path, part: Part, rows: Mapping[str, np.ndarray]) -> None:
-    """Draw, for a few test items, the stimulus and below it the pictures of each name."""
+    """Draw, for a few test items, the stimulus and below it the pictures of each name; keep the stimuli, small."""
     chosen = shown(part.items.ids)
+    stimuli = fitting(np.asarray(part.truth.images[chosen]), LARGEST)
+    np.savez_compressed(folder / STIMULI, ids=np.asarray(part.items.ids, str)[chosen], images=stimuli)
     lines = {"stimulus": np.asarray(part.truth.images), **rows}
     figure = _figure(1.1 * len(chosen) + 1.2, 1.15 * len(lines))
     grid = figure.subplots(len(lines), len(chosen), squeeze=False)

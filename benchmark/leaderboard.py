@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmark import board_numbers
-from benchmark.stats import LEVEL, subject_interval
+from benchmark.stats import LEVEL, seed_spread, subject_interval
 from benchmark.suites import Suite
 
 Record = Mapping[str, Any]
@@ -42,6 +42,10 @@ class Row:
         Of the tier: methods that cannot be told apart from its leader share it.
     interval : (low, high) or None
         Of the ranked metric, over test items within these subjects.
+    scaled : float or None
+        Where the ranked metric lies between a control (0) and the oracle (1), see `benchmark.board_numbers.Scale`.
+    seed_sd : float or None
+        Of the ranked metric, over seeds within subjects, see `benchmark.stats.seed_spread`.
     """
 
     method: str
@@ -55,6 +59,8 @@ class Row:
     undefined: tuple[str, ...] = ()
     rank: int | None = None
     interval: tuple[float, float] | None = None
+    scaled: float | None = None
+    seed_sd: float | None = None
 
     @property
     def label(self) -> str:
@@ -76,6 +82,7 @@ class Table:
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
     directions: Mapping[str, bool | None] = field(default_factory=dict)
+    scale: board_numbers.Scale | None = None
 
 
 def tables(items: Sequence[Record], suites: Mapping[str, Suite]) -> list[Table]:
@@ -110,7 +117,13 @@ def _table(key: tuple, members: Sequence[Record], suite: Suite | None) -> Table:
     directions = {c: row.metrics[c]["higher_is_better"] for c in columns for row in rows if c in row.metrics}
     version = max(m["suite_version"] or "" for m in members)
     rows = _ranked(rows, track, ranked, directions.get(ranked, True))
-    return Table(name, version, track, dataset, split, ranked, columns, subjects, seeds, tuple(rows), directions)
+    scale = board_numbers.scale(rows, ranked)
+    if scale:
+        rows = [
+            replace(row, scaled=scale.of(row.metrics[ranked]["value"] if ranked in row.metrics else None))
+            for row in rows
+        ]
+    return Table(name, version, track, dataset, split, ranked, columns, subjects, seeds, tuple(rows), directions, scale)
 
 
 def _columns(members, track: str, dataset: str, split: str, suite: Suite | None) -> tuple[tuple[str, ...], str]:
@@ -194,4 +207,12 @@ def _ranked(rows: Iterable[Row], track: str, ranked: str, higher: bool | None) -
     if len(tiers) == len(eligible):
         ranks = tiers
     intervals = {key: s.items for key, s in found.items()}
-    return [replace(row, rank=ranks.get(id(row)), interval=intervals.get(id(row))) for row in ordered]
+    return [
+        replace(row, rank=ranks.get(id(row)), interval=intervals.get(id(row)), seed_sd=_seed_sd(row, track, ranked))
+        for row in ordered
+    ]
+
+
+def _seed_sd(row: Row, track: str, ranked: str) -> float | None:
+    runs = [(r, r["scores"].get(track, {}).get(ranked)) for r in row.records if r["status"] == "ok"]
+    return seed_spread({(r["subject"], r["seed"]): s["value"] for r, s in runs if s and s["value"] is not None})

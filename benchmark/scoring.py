@@ -23,7 +23,7 @@ from benchmark.suites import Track
 
 # How candidates are ranked by track: words as Brain2Word correlates, embeddings as retrieval is done.
 KIND = {"words": "pearson", "embedding": "cosine"}
-ON_BOARDS = ("image_retrieval",)  # beside the ranked metric
+ON_BOARDS = ("image_retrieval", "rank_median")  # beside the ranked metric
 RANK = "metrics.ranking:mid_rank"
 SCORES, OWN_CAPTION = "metrics.retrieval:scores", "metrics.retrieval:own_caption"
 # Attributes that say what kind of picture a stimulus is; the first that is there is taken.
@@ -152,7 +152,7 @@ def item_values(table: Mapping[str, Sequence], tracks: Mapping[str, Track]) -> d
     -------
     dict
         ``{track: {metric: {stimulus: value, or the values of its rows}}}`` of the ranked metric, and of
-        ``image_retrieval`` where it is a column; rounded to six digits.
+        ``image_retrieval`` and ``rank_median`` where these are columns; rounded to six digits.
     """
     columns = {name: np.asarray(table[name]) for name in ("track", "metric", "fold", "block", "item", "value")}
     blocks = set(columns["block"].tolist())

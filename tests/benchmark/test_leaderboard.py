@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmark import board_page, records
+from benchmark import board_numbers, board_page, records
 from benchmark import leaderboard as boards
 from benchmark.errors import BenchError
 from benchmark.suites import Suite, Task, Track
@@ -97,7 +97,7 @@ def test_class_scores_alone_are_ranked_and_marked():
     assert (found["classes"].undefined, found["classes"].missing) == (("rank_median",), ())
     assert found["old"].missing == ("rank_median",)
     text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
-    assert "| 1 | [classes](cards/classes.md#d) | 0.900 | – | 20 | 2 | 2.00 | 10 | class scores only |" in text
+    assert "| 1 | [classes](cards/classes.md#d) | 0.900 | – | class scores only |" in text
     assert "- *class scores only*: the method names words" in text
 
 
@@ -125,8 +125,8 @@ def test_three_subjects_have_a_breakdown_and_an_interval_and_two_have_none():
     mean, half = 0.5, 4.302652729911275 * (0.13**0.5) / 3**0.5
     assert row.metrics["top5"]["interval"] == pytest.approx((mean - half, mean + half))
     text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
-    assert "| rank | method | top5 ↑ | 95% interval | rank_median ↓ |" in text
-    assert "| 1 | [a](cards/a.md#d) | 0.500 | -0.396 to 1.396 | 3.000 |" in text
+    assert "| rank | method | top5 ↑ | 95% interval | seed SD | rank_median ↓ |" in text
+    assert "| 1 | [a](cards/a.md#d) | 0.500 | -0.396 to 1.396 | 0.141 | 3.000 |" in text
     assert "| method | mean | 95% interval | A | B | C |" in text
     assert "| a | 0.500 | -0.396 to 1.396 | 0.200 | 0.400 | 0.900 |" in text
     two = board_page.render(boards.tables(both("a"), SUITES))["s/words.md"]
@@ -142,11 +142,83 @@ def test_failed_runs_are_listed_with_their_reason():
 
 def test_every_metric_has_a_column_an_arrow_and_its_chance():
     text = board_page.render(boards.tables(both("good", 0.123456), SUITES))["s/words.md"]
-    assert "| rank | method | top5 ↑ | rank_median ↓ | n items | n subjects | s | MB | tags |" in text
-    assert "| 1 | [good](cards/good.md#d) | 0.123 | 3.000 | 20 | 2 | 2.00 | 10 |  |" in text
-    assert "| | *chance level* | 0.100 | 0.100 | | | | | |" in text
+    assert "| rank | method | top5 ↑ | rank_median ↓ |\n" in text
+    assert "| 1 | [good](cards/good.md#d) | 0.123 | 3.000 |\n" in text
+    assert "| | *chance level* | 0.100 | 0.100 |\n" in text
+    assert "| good | 2 | 20 | 1.00 | – | – | 2.00 | 10 | 2026-01-02 | cccccccccc |\n" in text
+    assert "Other metrics" not in text
     assert "`k`" in text
     assert "cccccccccc" in text
+
+
+def test_more_metrics_than_fit_are_in_tables_of_their_own():
+    names = [f"m{i:02d}" for i in range(20)]
+    items = [*both("good", tags=["leaky selection"]), *both("mean", control=True)]
+    for item in items:
+        scores = item["scores"]["words"]
+        scores |= {
+            name: scores["top5"] | {"value": 0.01 * i, "note": "odd" * (i == 19)} for i, name in enumerate(names)
+        }
+        item["columns"] = {"words": {"metrics": ["top5", *names], "ranked": "top5"}}
+    text = board_page.render(boards.tables(items, SUITES))["s/words.md"]
+    assert "| rank | method | top5 ↑ | m00 ↑ | m01 ↑ | m02 ↑ | tags |\n" in text
+    assert "| – | [good](cards/good.md#d) | 0.500 | 0.000 | 0.010 | 0.020 | leaky selection |\n" in text
+    assert "| – | [mean](cards/mean.md#d) | 0.500 | 0.000 | 0.010 | 0.020 |\n" in text
+    others = text.partition("### Other metrics")[2].partition("\n### ")[0]
+    heads = [line.count("↑") for line in others.splitlines() if line.startswith("| method |")]
+    assert heads == [11, 6]
+    assert "| *mean* |" in others
+    assert "m19† ↑ |" in others
+    assert "† odd" in others
+
+
+def scaled(items):
+    (table,) = boards.tables(items, SUITES)
+    return {row.label: row.scaled for row in table.rows}, table.scale
+
+
+def test_scaled_scores_lie_between_the_shuffled_control_and_the_oracle():
+    controls = [*both("shuffled", 0.2, control=True), *both("mean", 0.3, control=True)]
+    oracle = both("oracle", 0.8, control=True, tags=["oracle"])
+    items = [*both("good", 0.5), *both("bad", 0.05), *controls, *oracle]
+    assert scaled(items)[0] == pytest.approx({"good": 0.5, "bad": -0.25, "mean": 1 / 6, "shuffled": 0, "oracle": 1})
+    files = board_page.render(boards.tables(items, SUITES))
+    assert "| rank | method | top5 ↑ | scaled | rank_median ↓ |\n" in files["s/words.md"]
+    assert "| 1 | [good](cards/good.md#d) | 0.500 | 0.500 | 3.000 |\n" in files["s/words.md"]
+    sentence = "(score − 0.200) / (0.800 − 0.200), so that 0 is the `shuffled` control and 1 the `oracle`."
+    assert sentence in files["s/words.md"]
+    rows = {r["method"]: r for r in json.loads(files["s/words.json"])["rows"]}
+    assert rows["good"]["scaled"] == pytest.approx(0.5)
+    assert rows["good"]["scale"] == pytest.approx({"shuffled": 0.2, "oracle": 0.8})
+    # the next control where one is not whole or not there, then the chance level
+    assert scaled([*items[:4], *controls[1:], *oracle])[1].control == "mean"
+    assert scaled([*items[:4], *oracle])[1] == board_numbers.Scale("chance level", pytest.approx(0.1), 0.8)
+
+
+def test_scaled_scores_of_a_metric_that_is_better_when_lower_and_without_a_ceiling():
+    stated = {"columns": {"words": {"metrics": ["rank_median"], "ranked": "rank_median"}}}
+    items = [*both("good", rank=3.0, **stated), *both("shuffled", rank=5.0, control=True, **stated)]
+    assert scaled(items) == ({"good": None, "shuffled": None}, None)
+    assert "scaled" not in board_page.render(boards.tables(items, SUITES))["s/words.md"]
+    assert scaled([*items, *both("oracle", rank=1.0, control=True, **stated)])[0]["good"] == pytest.approx(0.5)
+    equal = scaled([*items, *both("oracle", rank=5.0, control=True, **stated)])[0]
+    assert set(equal.values()) == {None}
+    text = board_page.render(boards.tables([*items, *both("oracle", rank=5.0, control=True, **stated)], SUITES))
+    assert "| 1 | [good](cards/good.md#d) | 3.000 | – |" in text["s/words.md"]
+
+
+def test_the_spread_over_seeds_stands_apart():
+    values = {("A", 0): 0.2, ("A", 1): 0.4, ("B", 0): 0.5, ("B", 1): 0.5}
+    items = [run("a", s, seed=n, top5=v) for (s, n), v in values.items()]
+    row = rows(items)["a"]
+    # variances within subjects .02 and 0, pooled: .01
+    assert row.seed_sd == pytest.approx(0.1)
+    files = board_page.render(boards.tables(items, SUITES))
+    assert "| rank | method | top5 ↑ | seed SD | rank_median ↓ |\n" in files["s/words.md"]
+    assert "| 1 | [a](cards/a.md#d) | 0.400 | 0.100 | 3.000 |\n" in files["s/words.md"]
+    assert "- *seed SD*: standard deviation over seeds" in files["s/words.md"]
+    assert json.loads(files["s/words.json"])["rows"][0]["seed_sd"] == pytest.approx(0.1)
+    assert "seed SD" not in board_page.render(boards.tables(both("a"), SUITES))["s/words.md"]
 
 
 def test_the_same_records_in_any_order_give_the_same_bytes():
