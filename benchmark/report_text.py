@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from benchmark import board_numbers, card, ladder_board, literature
 from benchmark.leaderboard import Table
 
+_SPAN = re.compile(r"(\d) – ([+-]\d)")  # a dash before a minus is hard to read
 _NAMES = {
     "loss.png": "losses while training",
     "ranks.png": "ranks of the right candidate",
@@ -23,7 +25,8 @@ _NAMES = {
 def sections(t: Table) -> list[dict[str, str]]:
     """Return what stands below a table, as on its board: ``title`` and ``html`` of each part that it has."""
     methods = [row for row in t.rows if not row.control]
-    found = [board_numbers.section(t.track, t.ranked, t.columns, methods)]
+    differences = board_numbers.section(t.track, t.ranked, t.columns, methods)
+    found = [[_SPAN.sub(r"\1 to \2", line) for line in differences]]
     if t.track == "reconstruction":
         found.append(ladder_board.section(t.ranked, [(row.label, row.records) for row in methods]))
     found.append(literature.section(t.track, t.dataset, t.split))

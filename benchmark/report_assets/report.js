@@ -85,7 +85,7 @@ function prose(html) {
 // ---- boards ----
 function columnsOf(table) {
   const found = [
-    { title: "rank", get: (r) => r.rank, show: (r) => r.rank ?? "–", higher: false },
+    { title: "rank", get: (r) => r.rank, show: (r) => r.rank ?? unfinished(r) ?? "–", higher: false },
     { title: "method", get: (r) => r.label, text: true, higher: false },
   ];
   const ends = table.rows.flatMap((r) => r.interval || []);
@@ -110,6 +110,8 @@ function columnsOf(table) {
 }
 const tagsOf = (r) => [...r.tags, ...(r.missing.length ? ["incomplete"] : []), ...(r.control ? ["control"] : [])];
 const tag = (name) => h("span", { class: "tag" }, name);
+// Why a row has no value at all: what became of its first run.
+const unfinished = (r) => (r.n_subjects ? null : r.runs[0].status);
 const labelOf = (r) => r.label + (r.profile === "mini" ? "" : ` (${r.profile})`);
 const ends = (interval) => (interval ? `${number(interval[0])} to ${number(interval[1])}` : "–");
 function interval(row, value, low, high) {
@@ -173,7 +175,7 @@ function board(suite, table) {
       return h("th", { scope: "row", class: "text stay" }, button);
     });
     const row = h("tr", { class: `${r.control ? "control" : ""} ${tier ? "tier" : ""}` }, cells);
-    return open.has(r) ? [row, h("tr", { class: "more" }, h("td", { colspan: columns.length }, more(suite, table, r)))] : [row];
+    return open.has(r) ? [row, h("tr", { class: "more" }, h("td", { colspan: columns.length }, h("div", { class: "inner" }, more(suite, table, r))))] : [row];
   }
   redraws.push(() => `${plural(fill(), "row")} of ${name}`);
   const notes = [...new Set(table.columns.map((c) => c.note).filter(Boolean))];
@@ -234,7 +236,7 @@ async function drawRun(suite, id) {
   if (!found) { $("main").append(lost(file)); return; }
   const card = `data:application/json;charset=utf-8,${encodeURIComponent(found.json)}`;
   $("main").append(h("h2", {}, found.title),
-    h("p", {}, h("a", { href: card, download: "card.json" }, "save card.json"), h("span", { class: "muted" }, ` In the store: ${found.path}`)),
+    h("p", {}, h("a", { href: card, download: "card.json" }, "save card.json"), h("span", { class: "muted" }, ` · in the store: ${found.path}`)),
     found.left_out ? h("p", { class: "muted" }, `${plural(found.left_out, "figure")} of this run: with bench report --all, or in the store.`) : "",
     h("div", { class: "figures" }, found.figures.map((x) => h("figure", {}, h("img", { src: x.file, alt: x.name, loading: "lazy" }), h("figcaption", {}, x.name)))),
     prose(found.html));
