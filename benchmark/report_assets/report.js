@@ -218,17 +218,18 @@ function bySubject(table) {
 function more(suite, table, r) {
   const status = (x) => x.status + (x.reason ? `: ${x.reason}` : "");
   const cells = (list, kind = "td") => h("tr", {}, list.map((x) => h(kind, { class: "text" }, x.tagName ? x : String(x))));
+  const long = (text) => h("span", { class: "long" }, text);
   return [
     r.missing.length ? h("p", {}, `Not ranked, lacks: ${r.missing.join(", ")}`) : null,
     r.undefined.length ? h("p", {}, `Not defined for it: ${r.undefined.join(", ")}`) : null,
     h("table", {}, h("thead", {}, cells(["run (opens its card)", "subject", "seed", "status", "date", "commit"], "th")),
-      h("tbody", {}, r.runs.map((x) => cells([cardLink(suite, x.run_id, x.run_id), x.subject, x.seed, status(x), x.date.slice(0, 10), x.commit])))),
+      h("tbody", {}, r.runs.map((x) => cells([cardLink(suite.name, x.run_id, x.run_id), x.subject, x.seed, long(status(x)), x.date.slice(0, 10), x.commit])))),
   ];
 }
 
 
 // ---- a run: its card and its figures ----
-const cardLink = (suite, id, text) => h("a", { href: `#run/${suite.name}/${id}` }, text);
+const cardLink = (suite, id, text) => h("a", { href: `#run/${suite}/${id}`, title: "the card of this run" }, text);
 
 async function drawRun(suite, id) {
   const file = `data/${encodeURIComponent(suite.name)}/runs/${id}.js`;
@@ -331,7 +332,7 @@ function drawItem(row) {
   const ranked = (run) => Object.entries(g.ranked).filter(([track, metric]) => run.scores[track]?.[metric])
     .map(([track, metric]) => `${track}: ${metric} ${number(valueOf(run, `${track}/${metric}`, row))}`).join("; ");
   const card = (run) => h("article", { class: "card" },
-    h("h3", {}, run.label, run.tags.map(tag), run.control ? tag("control") : ""),
+    h("h3", {}, cardLink(view.key.split("/")[0], run.run_id, run.label), run.tags.map(tag), run.control ? tag("control") : ""),
     h("p", { class: "muted" }, ranked(run)),
     h("div", { class: "row" }, run.pictures.map((sheet) => h("figure", {},
       picture(sheet, row, sheet.name ? 72 : 144, `${run.label}, ${sheet.name || "reconstruction"}`),
