@@ -134,7 +134,11 @@ def choose_suite(registry: Registry, request: Request) -> Suite:
 def load_with_split(registry: Registry, request: Request) -> tuple[Dataset, splits.Split]:
     """Return the dataset asked for, and the split asked for, that of its suite, or the first of its header."""
     suite = choose_suite(registry, request)
-    task = next(task for task in suite.tasks if task.dataset == request.dataset)
+    return load_task(registry, request, next(task for task in suite.tasks if task.dataset == request.dataset))
+
+
+def load_task(registry: Registry, request: Request, task: Task) -> tuple[Dataset, splits.Split]:
+    """Return the dataset and the split of a suite's task."""
     target, root = find(registry, task.dataset, request.data)
     return load(target, root, request.cache), _split(registry, request, task, target, root)
 

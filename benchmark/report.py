@@ -10,20 +10,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from benchmark import protocol, report_gallery
+from benchmark import protocol, report_gallery, report_text
 from benchmark.board_page import TAGS
 from benchmark.errors import BenchError
 from benchmark.leaderboard import INTERVAL, Row, Table
 from benchmark.stats import MIN_SUBJECTS
 
 INDEX, ASSETS = "index.html", ("report.css", "report.js")
-DATA, PICTURES = "data", "pictures"
+DATA, PICTURES, RUNS = "data", "pictures", "runs"
 # An earlier report may be replaced; anything else may not.
 MARK = '<meta name="generator" content="fmri-bench report">'
 _OWN = {INDEX, *ASSETS, DATA, PICTURES}
@@ -102,7 +102,9 @@ def _fill(folder: Path, tables, store: Path, truth_of, everything: bool, on_step
     for suite, members in by_suite.items():
         listed: list[dict[str, str]] = []
         last, truth = None, None
-        for number, (place, entries) in enumerate(report_gallery.places(members, everything)):
+        places = report_gallery.places(members, everything)
+        _runs(folder, suite, members, store, {e.record["run_id"] for _, entries in places for e in entries})
+        for number, (place, entries) in enumerate(places):
             on_step(f"{suite}: {place.title}")
             key, pictures = f"{suite}/{number}", f"{PICTURES}/{suite}/{number}"
             if last != (here := (place.dataset, place.split, place.subject)):  # all seeds have the same test items
@@ -120,6 +122,14 @@ def _fill(folder: Path, tables, store: Path, truth_of, everything: bool, on_step
     for mark, text in (("<!-- generator -->", MARK), ("<!-- data -->", "\n".join(scripts))):
         page = page.replace(mark, text)
     (folder / INDEX).write_text(page, "utf-8")
+
+
+def _runs(folder: Path, suite: str, members: Sequence[Table], store: Path, pictured: Collection[str]) -> None:
+    """Write the card of every run, and the figures of those that the galleries show."""
+    for record in {r["run_id"]: r for t in members for row in t.rows for r in row.records}.values():
+        name = record["run_id"]
+        content = report_text.run(record, store, folder, f"{PICTURES}/{suite}/runs/{name}" if name in pictured else "")
+        _script(folder / DATA / suite / RUNS / f"{name}.js", f"report.runs[{json.dumps(name)}]", content)
 
 
 def _script(path: Path, target: str, content: Mapping[str, Any]) -> None:
@@ -144,6 +154,7 @@ def _table(t: Table) -> dict[str, Any]:
         "protocol": protocol.sentences(t.track, first["split_unit"], records),
         "tags": {tag: TAGS[tag] for tag in sorted({tag for row in t.rows for tag in row.tags} & set(TAGS))},
         "rows": [_row(t, row) for row in t.rows],
+        "sections": report_text.sections(t),
     }
 
 

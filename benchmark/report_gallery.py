@@ -80,24 +80,23 @@ class Truth:
 def truth_of(registry, place: Place, data: Path | None, cache: Path) -> Truth:
     """Load the stimuli of a place's test items; where that fails, the truth says why."""
     from benchmark.data import prepare
-    from benchmark.data.locate import load
-    from benchmark.plan import Request, plan
+    from benchmark.plan import Request, choose_suite, load_task
 
     # a folder dataset has a suite of its own, found by its name
     named = {"suite": place.suite} if place.suite in registry.names("suite") else {"split": place.split}
-    request = Request(
-        dataset=place.dataset, methods=("mean",), subjects=(place.subject,), data=data, cache=cache, **named
-    )
+    request = Request(dataset=place.dataset, data=data, cache=cache, **named)
     try:
-        planned = next((p for p in plan(registry, request) if p.spec.split == place.split), None)
-        if planned is None:
-            raise BenchError(f"suite {place.suite} has no split {place.split} any more")
-        job = planned.job
-        folds = prepare.folds(load(job.dataset, job.root, cache), job.split, place.subject)
+        tasks = choose_suite(registry, request).tasks
+        task = next((t for t in tasks if (t.dataset, t.split) == (place.dataset, place.split)), None)
+        if task is None:
+            raise BenchError(f"suite {place.suite} has no split {place.split} of {place.dataset} any more")
+        dataset, split = load_task(registry, request, task)
+        folds = prepare.folds(dataset, split, place.subject)
         found = {fold.name: (prepare.test_items(fold), prepare.truth(fold)) for fold in folds}
     except BenchError as error:
         return Truth(f"Stimuli are not available: {error}")
-    return Truth("", found, planned.facts, job.tracks, cache)
+    facts = {"dataset_fingerprint": dataset.fingerprint, "split_checksum": split.checksum}
+    return Truth("", found, facts, task.tracks, cache)
 
 
 def places(tables: Sequence[Table], everything: bool = False) -> list[tuple[Place, list[Entry]]]:

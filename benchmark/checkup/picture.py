@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 COLOURS = {OK: "#2a7f3f", WARNING: "#b06a00", FAULT: "#c0202a"}
 GREY, BLUE = "0.65", "#2b5fa8"
+WIDTH = 180  # characters of a sentence's line
+COARSE, FINE = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10), (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 2)
 
 
 def picture(checkup: Checkup, path: Path) -> Path:
     """Draw scores by shift, repeats, trials, the two sides and the closest pictures; return the file's path."""
     from matplotlib.figure import Figure  # a Figure alone needs no display and leaves no global state
 
-    lines = [(f, textwrap.wrap(f"{f.check}: {f.sentence}", 165)) for f in checkup.findings]
+    lines = [(f, textwrap.wrap(f"{f.check}: {f.sentence}", WIDTH)) for f in checkup.findings]
     height = 0.2 * sum(len(text) for _, text in lines) + 0.2
     figure = Figure(figsize=(14, 7.5 + height), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(7.5, height))
@@ -53,13 +55,14 @@ def _alignment(axis: Axes, drawn: tuple) -> None:
     name, shifts, scores, shuffled = drawn
     axis.axhspan(shuffled.min(), shuffled.max(), color=GREY, alpha=0.5, label="shuffled pairs")
     axis.plot(shifts, scores, "o-", color=BLUE, label=f"ridge to {name}")
-    axis.set(xticks=shifts, xlabel="label of the trial so many later", ylabel="correlation, left-out trials")
+    axis.set(xticks=shifts, xlabel="labels taken from so many trials later", ylabel="correlation, left-out trials")
     axis.legend(fontsize=8)
 
 
 def _repeats(axis: Axes, drawn: tuple) -> None:
     r, null = drawn
-    bins = np.linspace(min(r.min(), null.min()), max(r.max(), null.max()) + 1e-6, 60)
+    n_bins = min(60, max(10, r.size // 4))
+    bins = np.linspace(min(r.min(), null.min()), max(r.max(), null.max()) + 1e-6, n_bins)
     weights = np.full(null.size, r.size / null.size)
     axis.hist(null.ravel(), bins, weights=weights, color=GREY, label="shuffled stimuli")
     axis.hist(r, bins, histtype="step", color=BLUE, linewidth=1.5, label="repeats")
@@ -84,15 +87,21 @@ def _shift(axis: Axes, drawn: tuple) -> None:
     axis.axhline(1, color="black", linewidth=0.5)
     axis.axvline(0, color="black", linewidth=0.5)
     axis.set(xlabel="mean, test less train, in SD of train", ylabel="SD, test / train", yscale="log")
-    axis.yaxis.set_major_formatter("{x:.3g}")
-    axis.yaxis.set_minor_formatter("{x:.3g}")
-    axis.tick_params(axis="y", which="both", labelsize=8)
+    axis.locator_params(axis="x", nbins=6)
+    low, high = axis.get_ylim()
+    axis.set_yticks([v for v in (FINE if high < 2.5 * low else COARSE) if low <= v <= high])
+    axis.set_yticks([], minor=True)
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.legend(fontsize=8)
 
 
 def _pictures(axis: Axes, drawn: tuple) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.hist(drawn[0], 50, color=BLUE)
     axis.set(xlabel="correlation with the closest training picture", ylabel="test pictures")
+    axis.locator_params(axis="x", nbins=6)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _closest(axis: Axes, drawn: Mapping[str, Any]) -> None:

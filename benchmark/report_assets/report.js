@@ -1,6 +1,6 @@
 "use strict";
 // Data are scripts that assign to `report`: a page opened from file:// may run scripts but not fetch files.
-const report = { suites: {}, galleries: {} };
+const report = { suites: {}, galleries: {}, runs: {} };
 
 const $ = (id) => document.getElementById(id);
 
@@ -61,10 +61,31 @@ const wanted = () => $("filter").value.trim();
 const controls = () => $("controls").checked;
 const say = (text) => { $("status").textContent = text; };
 
+// What a script of its own assigns to `found[key]`, read when it is first asked for; null where it cannot be.
+function load(found, key, file) {
+  if (found[key]) return Promise.resolve(found[key]);
+  return new Promise((done) => {
+    const script = h("script", { src: file, onload: () => done(found[key] || null), onerror: () => done(null) });
+    document.head.append(script);
+  });
+}
+const lost = (file) => h("p", {}, `${file} cannot be read: the folder must be kept whole.`);
+// HTML of the report's own markdown, in which names of the data are text. Wide tables scroll on their own.
+function prose(html) {
+  const part = h("div", { class: "prose" });
+  part.innerHTML = html;
+  for (const table of part.querySelectorAll("table")) {
+    const place = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "table" });
+    table.replaceWith(place);
+    place.append(table);
+  }
+  return part;
+}
+
 // ---- boards ----
 function columnsOf(table) {
   const found = [
-    { title: "rank", get: (r) => r.rank, show: (r) => r.rank ?? "–", higher: false },
+    { title: "rank", get: (r) => r.rank, show: (r) => r.rank ?? unfinished(r) ?? "–", higher: false },
     { title: "method", get: (r) => r.label, text: true, higher: false },
   ];
   const ends = table.rows.flatMap((r) => r.interval || []);
@@ -89,6 +110,10 @@ function columnsOf(table) {
 }
 const tagsOf = (r) => [...r.tags, ...(r.missing.length ? ["incomplete"] : []), ...(r.control ? ["control"] : [])];
 const tag = (name) => h("span", { class: "tag" }, name);
+// Why a row has no value at all: what became of its first run.
+const unfinished = (r) => (r.n_subjects ? null : r.runs[0].status);
+const labelOf = (r) => r.label + (r.profile === "mini" ? "" : ` (${r.profile})`);
+const ends = (interval) => (interval ? `${number(interval[0])} to ${number(interval[1])}` : "–");
 function interval(row, value, low, high) {
   if (!row.interval) return "–";
   const place = (v) => (high > low ? (100 * (v - low)) / (high - low) : 50);
@@ -96,8 +121,7 @@ function interval(row, value, low, high) {
   line.style.left = `${place(row.interval[0])}%`;
   line.style.width = `${place(row.interval[1]) - place(row.interval[0])}%`;
   dot.style.left = `${place(value)}%`;
-  const text = `${number(row.interval[0])} to ${number(row.interval[1])}`;
-  return [text, h("span", { class: "span", "aria-hidden": "true" }, line, dot)];
+  return [ends(row.interval), h("span", { class: "span", "aria-hidden": "true" }, line, dot)];
 }
 
 function drawBoards(suite) {
@@ -123,10 +147,12 @@ function board(suite, table) {
     by = c;
     fill();
   }
+  const subjects = bySubject(table);
   function fill() {
     const text = (r) => [r.label, r.profile, ...tagsOf(r)].join(" ");
     const rows = table.rows.filter((r) => (controls() || !r.control) && matches(text(r), wanted()));
     if (by) rows.sort((a, b) => compare(by.get(a), by.get(b), descending));
+    subjects?.fill(rows);
     const tier = (r, before) => !by && before && (r.rank !== before.rank || r.control !== before.control);
     body.replaceChildren(...rows.flatMap((r, i) => line(r, tier(r, rows[i - 1]))));
     columns.forEach((c, i) => {
@@ -137,7 +163,7 @@ function board(suite, table) {
     return rows.length;
   }
   function line(r, tier) {
-    const label = r.label + (r.profile === "mini" ? "" : ` (${r.profile})`);
+    const label = labelOf(r);
     const toggle = () => {
       open.delete(r) || open.add(r);
       fill();
@@ -149,7 +175,7 @@ function board(suite, table) {
       return h("th", { scope: "row", class: "text stay" }, button);
     });
     const row = h("tr", { class: `${r.control ? "control" : ""} ${tier ? "tier" : ""}` }, cells);
-    return open.has(r) ? [row, h("tr", { class: "more" }, h("td", { colspan: columns.length }, more(suite, table, r)))] : [row];
+    return open.has(r) ? [row, h("tr", { class: "more" }, h("td", { colspan: columns.length }, h("div", { class: "inner" }, more(suite, table, r))))] : [row];
   }
   redraws.push(() => `${plural(fill(), "row")} of ${name}`);
   const notes = [...new Set(table.columns.map((c) => c.note).filter(Boolean))];
@@ -162,32 +188,65 @@ function board(suite, table) {
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `table of ${name}` },
       h("table", {}, h("thead", {}, h("tr", {}, heads)), body, h("tfoot", {}, foot))),
     notes.map((note) => h("p", { class: "muted" }, `† ${note}`)),
-    Object.entries(table.tags).map(([key, text]) => h("p", { class: "muted" }, tag(key), ` ${text}`)));
+    Object.entries(table.tags).map(([key, text]) => h("p", { class: "muted" }, tag(key), ` ${text}`)),
+    subjects?.element,
+    table.sections.map((x) => h("details", {}, h("summary", {}, x.title), prose(x.html))));
+}
+// Every subject's value of a metric of choice, for the rows that the board shows.
+function bySubject(table) {
+  if (table.subjects.length < 2) return null;
+  const body = h("tbody"), head = h("thead");
+  let metric = table.ranked, rows = [];
+  function fill(shown = rows) {
+    rows = shown;
+    const spans = rows.some((r) => r.metrics[metric]?.interval);
+    const cells = (r, m) => [number(m.value), ...(spans ? [ends(m.interval)] : []), ...table.subjects.map((s) => number(m.subjects[s]))];
+    const names = ["method", "mean", ...(spans ? ["95% interval"] : []), ...table.subjects];
+    head.replaceChildren(h("tr", {}, names.map((x, i) => h("th", { scope: "col", class: i ? "" : "text stay" }, x))));
+    body.replaceChildren(...rows.filter((r) => r.metrics[metric]).map((r) => h("tr", { class: r.control ? "control" : "" },
+      h("th", { scope: "row", class: "text stay" }, labelOf(r)), cells(r, r.metrics[metric]).map((x) => h("td", {}, x)))));
+  }
+  const id = `subjects-${table.dataset}-${table.track}-${table.split}`;
+  const field = h("select", { id, onchange: () => { metric = field.value; fill(); } }, table.columns.map((c) => h("option", {}, c.name)));
+  const element = h("details", {}, h("summary", {}, "By subject"),
+    h("p", {}, h("label", { for: id }, "metric "), field),
+    h("p", { class: "muted" }, "Means over seeds. From three subjects on, the interval is that of their mean."),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "values by subject" }, h("table", {}, head, body)));
+  return { element, fill };
 }
 // What a row is made of: every run, every subject, and what a rank would need.
 function more(suite, table, r) {
-  const subjects = Object.entries(r.metrics[table.ranked]?.subjects || {}).map(([s, v]) => `${s} ${number(v)}`).join(", ");
   const status = (x) => x.status + (x.reason ? `: ${x.reason}` : "");
-  const cells = (list, kind = "td") => h("tr", {}, list.map((x) => h(kind, { class: "text" }, String(x))));
+  const cells = (list, kind = "td") => h("tr", {}, list.map((x) => h(kind, { class: "text" }, x.tagName ? x : String(x))));
+  const long = (text) => h("span", { class: "long" }, text);
   return [
     r.missing.length ? h("p", {}, `Not ranked, lacks: ${r.missing.join(", ")}`) : null,
     r.undefined.length ? h("p", {}, `Not defined for it: ${r.undefined.join(", ")}`) : null,
-    subjects ? h("p", {}, `${table.ranked} by subject: ${subjects}`) : null,
-    h("table", {}, h("thead", {}, cells(["run", "subject", "seed", "status", "date", "commit"], "th")),
-      h("tbody", {}, r.runs.map((x) => cells([x.run_id, x.subject, x.seed, status(x), x.date.slice(0, 10), x.commit])))),
+    h("table", {}, h("thead", {}, cells(["run (opens its card)", "subject", "seed", "status", "date", "commit"], "th")),
+      h("tbody", {}, r.runs.map((x) => cells([cardLink(suite.name, x.run_id, x.run_id), x.subject, x.seed, long(status(x)), x.date.slice(0, 10), x.commit])))),
   ];
+}
+
+
+// ---- a run: its card and its figures ----
+const cardLink = (suite, id, text) => h("a", { href: `#run/${suite}/${id}`, title: "the card of this run" }, text);
+
+async function drawRun(suite, id) {
+  const file = `data/${encodeURIComponent(suite.name)}/runs/${id}.js`;
+  const found = await load(report.runs, id, file);
+  if (!found) { $("main").append(lost(file)); return; }
+  const card = `data:application/json;charset=utf-8,${encodeURIComponent(found.json)}`;
+  $("main").append(h("h2", {}, found.title),
+    h("p", {}, h("a", { href: card, download: "card.json" }, "save card.json"), h("span", { class: "muted" }, ` · in the store: ${found.path}`)),
+    found.left_out ? h("p", { class: "muted" }, `${plural(found.left_out, "figure")} of this run: with bench report --all, or in the store.`) : "",
+    h("div", { class: "figures" }, found.figures.map((x) => h("figure", {}, h("img", { src: x.file, alt: x.name, loading: "lazy" }), h("figcaption", {}, x.name)))),
+    prose(found.html));
+  redraws.push(() => `card of ${found.title}`);
 }
 
 // ---- gallery ----
 const view = { key: "", gallery: null, order: "worst", method: "", metric: "", seed: 1, shown: [], at: -1 };
 
-function load(entry) {
-  if (report.galleries[entry.key]) return Promise.resolve(report.galleries[entry.key]);
-  return new Promise((done, failed) => {
-    const script = h("script", { src: entry.file, onload: () => done(report.galleries[entry.key]), onerror: failed });
-    document.head.append(script);
-  });
-}
 // One picture of a sheet, as the background of an element of `width` pixels.
 function picture(sheet, row, width, label) {
   const [w, hgt] = sheet.size, scale = width / w;
@@ -226,8 +285,8 @@ const addressOf = (row) => `#gallery/${view.key}/${encodeURIComponent(view.galle
 async function drawGallery(suite, key) {
   const entry = suite.galleries.find((g) => g.key === key) || suite.galleries[0];
   if (!entry) { $("main").append(h("p", {}, "No finished run: there is nothing to show.")); return; }
-  const g = await load(entry).catch(() => null);
-  if (!g) { $("main").append(h("p", {}, `${entry.file} cannot be read: the folder must be kept whole.`)); return; }
+  const g = await load(report.galleries, entry.key, entry.file);
+  if (!g) { $("main").append(lost(entry.file)); return; }
   view.gallery = g;
   view.key = entry.key;
   const bar = h("div", { class: "bar" }), grid = h("ul", { class: "grid", "aria-label": "test items" });
@@ -268,12 +327,12 @@ function drawItem(row) {
     const good = g.items[k].stimulus === item.stimulus;
     const shown = stimulus(g, k, 56);
     if (good) shown.classList.add("right");
-    return h("figure", {}, shown, h("figcaption", { class: good ? "good" : "" }, good ? `${place + 1} ✓ right` : `${place + 1}`));
+    return h("figure", {}, shown, h("figcaption", { class: good ? "good" : "" }, good ? `${place + 1} ✓` : `${place + 1}`));
   });
   const ranked = (run) => Object.entries(g.ranked).filter(([track, metric]) => run.scores[track]?.[metric])
     .map(([track, metric]) => `${track}: ${metric} ${number(valueOf(run, `${track}/${metric}`, row))}`).join("; ");
   const card = (run) => h("article", { class: "card" },
-    h("h3", {}, run.label, run.tags.map(tag), run.control ? tag("control") : ""),
+    h("h3", {}, cardLink(view.key.split("/")[0], run.run_id, run.label), run.tags.map(tag), run.control ? tag("control") : ""),
     h("p", { class: "muted" }, ranked(run)),
     h("div", { class: "row" }, run.pictures.map((sheet) => h("figure", {},
       picture(sheet, row, sheet.name ? 72 : 144, `${run.label}, ${sheet.name || "reconstruction"}`),
@@ -318,14 +377,14 @@ function move(by) {
   if (next != null) location.replace(addressOf(next));
 }
 
-// ---- the address decides what is shown: #boards/SUITE, #gallery/SUITE/NUMBER[/ITEM] ----
+// ---- the address decides what is shown: #boards/SUITE, #gallery/SUITE/NUMBER[/ITEM], #run/SUITE/RUN ----
 let redraws = [], drawn = "";
 const redraw = () => say(redraws.map((f) => f()).join("; "));
 async function route() {
   const names = Object.keys(report.suites);
   const [kind, name, place, item] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const suite = report.suites[name] || report.suites[names[0]];
-  const page = kind === "gallery" ? `gallery/${suite.name}/${place || 0}` : `boards/${suite.name}`;
+  const page = kind === "gallery" ? `gallery/${suite.name}/${place || 0}` : kind === "run" ? `run/${suite.name}/${place}` : `boards/${suite.name}`;
   if (page !== drawn) {
     drawn = page;
     redraws = [];
@@ -333,6 +392,7 @@ async function route() {
     const link = (k, text) => h("a", { href: `#${k}`, "aria-current": page.startsWith(k) ? "page" : null }, text);
     $("nav").replaceChildren(...names.flatMap((s) => [link(`boards/${s}`, `${s}: boards`), link(`gallery/${s}`, `${s}: gallery`)]));
     if (kind === "gallery") await drawGallery(suite, `${suite.name}/${place || 0}`);
+    else if (kind === "run") await drawRun(suite, place);
     else drawBoards(suite);
     if (page !== drawn) return;  // another page was asked for while the data came
     redraw();

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmark import leaderboard as boards
-from benchmark import records, report, report_gallery
+from benchmark import literature, records, report, report_gallery, report_text
 from benchmark.data.locate import cache_dir
 from benchmark.errors import BenchError
 from benchmark.plan import Request, plan
@@ -65,6 +65,26 @@ def made(tmp_path_factory):
 def page(made):
     """The report of that store."""
     return write(made, made / "page").parent
+
+
+@pytest.fixture(scope="module")
+def extended(made, tmp_path_factory):
+    """A report with a ladder and with published numbers, which no method or data set of that store has."""
+    items = records.from_store(Store(made / "runs"))
+    for item in items:
+        if item["method"] == "staged" and item["status"] == "ok":
+            own = item["scores"]["reconstruction"]
+            rung = {name: score | {"value": 0.987} for name, score in own.items()}
+            verdict = "regression: most is lost there"
+            item["ladder"] = {"rungs": {"true features": rung}, "features": {"latent": 0.6}, "verdict": verdict}
+    row = {"method": "<img src=x> et al. 2020", "protocol": "one", "source": "a paper", "check": "V"}
+    published = {"track": "embedding", "dataset": "tiny", "split": "main", "columns": ["two_way"], "note": "a note"}
+    published["rows"] = [row | {"values": {"two_way": 0.9}}]
+    truth = partial(report_gallery.truth_of, Registry(), data=made / "tiny", cache=made / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(literature, "_tables", lambda: [published])
+        out = tmp_path_factory.mktemp("extended") / "page"
+        return report.write(out, boards.tables(items, {}), made / "runs", truth).parent
 
 
 def tables_of(made):
@@ -200,6 +220,53 @@ def test_the_first_subject_unless_all_are_asked_for(made, page, tmp_path):
     found = gallery(tmp_path / "all", 1)
     assert [r["control"] for r in found["runs"]] == [False, False, True]
     assert {r["label"] for r in found["runs"]} == {"ridge", "oracle", "staged"}
+
+
+def test_every_run_has_its_card_and_those_shown_their_figures(made, page):
+    shown = {r["run_id"] for r in gallery(page)["runs"]}
+    runs = {run.id: run for run in Store(made / "runs").runs()}
+    assert {p.stem for p in (page / "data/tiny/runs").iterdir()} == set(runs)
+    assert shown < set(runs)
+    for name, run in runs.items():
+        found = content(page / f"data/tiny/runs/{name}.js")
+        assert found["path"] == str(run.path.relative_to(made / "runs"))
+        assert found["json"].encode() == (run.path / "card.json").read_bytes()
+        assert f"<h1>{found['title']}" in report_text.html((run.path / "card.md").read_text())
+        assert "<h3>What was run</h3>" in found["html"]
+        figures = sorted(path.name for path in run.path.glob("*.png"))
+        assert found["left_out"] == (0 if name in shown else len(figures))
+        assert sorted(Path(f["file"]).name for f in found["figures"]) == (figures if name in shown else [])
+        for figure in found["figures"]:
+            assert (page / figure["file"]).read_bytes() == (run.path / Path(figure["file"]).name).read_bytes()
+    staged = content(page / f"data/tiny/runs/{of(gallery(page), 'staged')['run_id']}.js")
+    assert {f["name"] for f in staged["figures"]} >= {"ranks of the right candidate", "what was reconstructed"}
+
+
+def test_the_sections_below_a_table_are_those_of_the_board(made, extended):
+    tables = {t["track"]: t for t in content(extended / "data/tiny.js")["tables"]}
+    titles = {track: [s["title"] for s in t["sections"]] for track, t in tables.items()}
+    elsewhere = "Reported elsewhere (not measured here, not ranked)"
+    assert titles == {
+        "words": [],
+        "embedding": ["Differences from ridge", elsewhere],
+        "reconstruction": ["Differences from ridge", "Ladder"],
+    }
+    differences = tables["embedding"]["sections"][0]["html"]
+    assert ">staged</td>" in differences
+    published = tables["embedding"]["sections"][1]["html"]
+    assert "&lt;img src=x&gt; et al. 2020" in published
+    assert "<img" not in published
+    ladder = tables["reconstruction"]["sections"][1]["html"]
+    assert "true features" in ladder
+    assert "0.987" in ladder
+
+
+@pytest.mark.parametrize("text", ["<b>x</b>", "<script>fail()</script>", "![x](http://a/b.png)", "[x](javascript:f())"])
+def test_markup_in_markdown_is_text(text):
+    found = report_text.html(f"- {text}\n\n| {text} |\n|---|\n| {text} |\n")
+    for markup in ("<b", "<script", "<img", "<a"):
+        assert markup not in found
+    assert found.count("x" if "x" in text else "fail()") == 3
 
 
 def test_the_same_store_gives_the_same_bytes(made, page, tmp_path):
@@ -351,6 +418,16 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def opened(browser, page):
     """A browser at the report; whatever the test does, no error may be in its console and no request leave the disk."""
+    yield from visit(browser, page)
+
+
+@pytest.fixture
+def opened_extended(browser, extended):
+    """The same at the report with a ladder and published numbers."""
+    yield from visit(browser, extended)
+
+
+def visit(browser, page):
     browser.errors.clear()
     browser.urls.clear()
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
@@ -405,6 +482,81 @@ def test_browser_shows_a_rows_runs(opened):
     opened.click("tbody th button", place)
     assert "failed: train: RuntimeError: it broke" in opened.js("document.querySelector('tr.more').textContent")
     assert opened.js("document.activeElement.getAttribute('aria-expanded')") == "true"
+
+
+@needs_chromium
+def test_browser_opens_the_card_of_a_run(opened, page):
+    run = of(gallery(page), "staged")
+    place = opened.js("[...document.querySelectorAll('tbody th button')].findIndex(b => b.textContent === 'staged')")
+    opened.click("tbody th button", place)
+    opened.js("document.querySelector('tr.more a').focus()")
+    opened.key("Enter")
+    opened.wait(f"{READY} === '#run/tiny/{run['run_id']}' && document.querySelector('.prose h3')")
+    assert opened.js("document.querySelector('h2').textContent") == "staged on tiny/S1 seed 0"
+    assert "split checksum" not in opened.js("document.querySelector('main').textContent")  # boards are gone
+    loaded = (
+        "Promise.all([...document.querySelectorAll('.figures img')].map(i => i.decode().then(() => i.naturalWidth)))"
+    )
+    assert min(opened.js(loaded)) > 100
+    saved = opened.js("fetch(document.querySelector('a[download]').href).then(r => r.text())")
+    assert saved == (folder_of(page.parent, run) / "card.json").read_text()
+    opened.js("history.back()")
+    opened.wait("document.querySelectorAll('section').length == 3")
+
+
+@needs_chromium
+def test_browser_shows_what_stands_below_the_tables(opened_extended):
+    browser = opened_extended
+    titles = "[...document.querySelectorAll('summary')].map(s => s.textContent)"
+    found = browser.js(titles)
+    assert found.count("By subject") == 3
+    for title, text in (
+        ("Differences from ridge", "staged"),
+        ("Ladder", "0.987"),
+        ("Reported elsewhere (not measured here, not ranked)", "<img src=x> et al. 2020"),
+    ):
+        element = f"document.querySelectorAll('summary')[{found.index(title)}]"
+        assert not browser.js(f"{element}.parentElement.open")
+        browser.js(f"{element}.focus()")
+        browser.key("Enter")
+        browser.wait(f"{element}.parentElement.open")
+        assert text in browser.js(f"{element}.parentElement.querySelector('table').innerText")
+    assert browser.js("document.querySelectorAll('main img').length") == 0
+
+
+@needs_chromium
+def test_browser_shows_values_by_subject(opened, page):
+    table = content(page / "data/tiny.js")["tables"][0]
+    part = "[...document.querySelectorAll('details')].find(d => d.textContent.startsWith('By subject'))"
+    for name in (table["ranked"], "cosine"):
+        choice = f"s.value = {name!r}; s.dispatchEvent(new Event('change'))"
+        opened.js(f"{part}.open = true; (s => {{ {choice} }})({part}.querySelector('select'))")
+        shown = opened.js(f"[...{part}.querySelectorAll('tr')].map(r => [...r.children].map(c => c.textContent))")
+        assert shown[0] == ["method", "mean", "S1", "S2"]
+        for row, (label, mean, *values) in zip(table["rows"], shown[1:], strict=True):
+            known = row["metrics"][name]
+            assert label == row["label"]
+            assert [float(mean), *map(float, values)] == pytest.approx(
+                [known["value"], *known["subjects"].values()], abs=5.1e-4 if known["value"] < 10 else 0.051
+            )
+
+
+@needs_chromium
+def test_browser_is_no_wider_than_a_phone(opened, page):
+    run, item = (gallery(page)[name][0] for name in ("runs", "items"))
+    views = (
+        "#boards/tiny",
+        "#gallery/tiny/0",
+        f"#run/tiny/{run['run_id']}",
+        f"#gallery/tiny/0/{item['id'].replace('/', '%2F')}",
+    )
+    opened.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=False)
+    for view in views:
+        opened.js(f"location.hash = {view!r}")
+        opened.wait(f"{READY} === {view!r}")
+        for element in ("document.documentElement", "document.querySelector('#item')"):
+            assert opened.js(f"{element}.scrollWidth <= {element}.clientWidth"), (view, element)
+    opened.call("Emulation.setDeviceMetricsOverride", width=1400, height=900, deviceScaleFactor=1, mobile=False)
 
 
 @needs_chromium
