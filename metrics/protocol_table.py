@@ -170,7 +170,7 @@ def _pixcorr(protocol: str) -> Metric:
     function = protocols.pixcorr_brain_diffuser if protocol == "brain-diffuser" else protocols.pixcorr_mindeye
     return Metric(
         name=_named("pixcorr", protocol),
-        version=1,
+        version=1 if protocol == "brain-diffuser" else 2,  # 0 for constant pictures, where it was of rounding
         function=function,
         kind="images",
         lower=-1,

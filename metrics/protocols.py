@@ -37,9 +37,11 @@ def ssim_brain_diffuser(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def pixcorr_mindeye(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """PixCorr of float pictures brought to 256 x 256 and then 425 x 425 pixels, bilinear, not antialiased.
 
-    float64 is computed in float64, all else in float32.
+    float64 is computed in float64, all else in float32. 0 where either picture is one value before it is resized.
     """
-    return _at_size("pixcorr[mindeye]", images.correlate, by_tensors, true, predicted)
+    values = _at_size("pixcorr[mindeye]", images.correlate, by_tensors, true, predicted)
+    # a resize in float leaves rounding on a picture of one value, which would be correlated with
+    return np.where(images.constant_pictures(true, predicted), 0.0, values)
 
 
 def ssim_mindeye(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

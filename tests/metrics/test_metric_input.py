@@ -230,6 +230,16 @@ def test_inputs_are_left_as_they_were(metric):
         np.testing.assert_array_equal(array, copy)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["top1_csls", "top5_csls"])
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float64, 1e308), (np.float32, 3e38)])
+def test_scores_whose_sums_overflow_are_refused(name, dtype, largest):
+    scores, target = arguments(METRICS[name])
+    scores[2, 3] = -largest
+    with pytest.raises(ValueError, match=r"^csls: expected [^\n]+\.$"):
+        METRICS[name].function(scores.astype(dtype), target)
+
+
 ON_IMAGES = [metric for metric in METRICS.values() if metric.kind == "images"]
 
 
@@ -253,6 +263,16 @@ def test_grey_on_both_sides_is_one_channel_of_three_equal_ones(metric):
 def test_float16_pictures_become_float32(metric):
     given = [(x / 255).astype(np.float16) for x in arguments(metric)]
     np.testing.assert_array_equal(metric.function(*given), metric.function(*(x.astype(np.float32) for x in given)))
+
+
+@pytest.mark.parametrize("metric", [m for m in ON_IMAGES if m.degenerate], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_a_picture_of_one_value_has_correlation_0_whatever_the_resize_leaves_on_it(metric, dtype):
+    true, predicted = arguments(metric)
+    true[1], true[4], predicted[3], predicted[4] = 3, 77, 200, 77
+    given = [x if dtype == np.uint8 else (x / 255).astype(dtype) for x in (true, predicted)]
+    values = metric.function(*given)
+    assert np.flatnonzero(values == 0).tolist() == [1, 3, 4]
 
 
 @pytest.mark.parametrize("metric", list(ON_NUMBERS.values()), ids=list(ON_NUMBERS))
