@@ -267,7 +267,7 @@ WRONG_VECTORS = {
     "text": (lambda v: v.astype(str), "expected numbers"),
     "empty": (lambda v: v[:0], "expected numbers"),
     "one": (lambda v: v[:1], "1 predictions, expected 8"),
-    "too large for half": (lambda v: (v * 1e5).astype(np.float16), "NaN or infinity"),
+    "too large for half": (lambda v: changed(v.astype(np.float16), (0, 1), np.inf), "NaN or infinity"),
     "truth values": (lambda v: v > 0, "expected numbers"),
     "complex": (lambda v: v.astype(complex), "expected numbers"),
     "one axis": (lambda v: v[0], "shape (5,)"),
