@@ -196,6 +196,8 @@ def as_pictures(path: Path, rows: np.ndarray, channels: int) -> np.ndarray:
         low, high = rows.min(), rows.max()
         if low < 0 or high > 1:
             raise BenchError(f"{path}: pixels from {low:g} to {high:g}, expected floats in [0, 1] or uint8")
+        if high <= 1 / 255:  # divided by 255 twice
+            raise BenchError(f"{path}: no pixel is above {high:g}, expected floats from 0 to 1")
         rows = np.rint(rows * np.float32(255)).astype(np.uint8)
     elif rows.dtype != np.uint8:
         raise BenchError(f"{path}: pixels of type {rows.dtype}, expected floats in [0, 1] or uint8")

@@ -128,7 +128,7 @@ def score(parts: Sequence[Part], tracks: Mapping[str, Track], metrics: Mapping[s
             values = np.concatenate([value for _, _, _, value in rows]).astype(np.float64)
             if not np.isfinite(values).all():
                 raise BenchError(f"{metric_name} is NaN or infinite for {(~np.isfinite(values)).sum()} items")
-            record["value"] = float(np.median(values) if metric.aggregate == "median" else values.mean())
+            record["value"] = _summary(metric, values)
             record["n"] = len(values)
             record["chance"] = float(np.mean(chances)) if chances else None
             if metric.pool:
@@ -199,6 +199,11 @@ def write(folder: Path, table: Mapping[str, list], summary: Mapping[str, Any], s
     pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
     temporary.replace(folder / "scores.parquet")
     write_json(folder / "scores.json", {"score_id": score_id, "tracks": summary, **more})
+
+
+def _summary(metric: Any, values: np.ndarray) -> float:
+    """Return the number that stands in a column."""
+    return float(np.median(values) if metric.aggregate == "median" else values.mean())
 
 
 def _at_size(part: Part) -> Part:

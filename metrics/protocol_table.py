@@ -13,7 +13,7 @@ from math import inf
 from metrics import identification, images, protocols, vectors
 from metrics.base import Metric
 
-_PIXEL = "correlation with a picture of one constant value is 0, counted in the record"
+PIXEL_TIES = "correlation with a picture of one constant value is 0, counted in the record"
 _STRICT = "a tie counts as a failure (correlations within 1e-12 tie); correlation with a vector of zero variance is 0"
 _DISTANCE = "distance to features of zero variance is 1, counted in the record"
 _BENCH_PATH = "reconstruction at the stimuli's size, then shorter side to {size} (bicubic, antialiased) and centre crop"
@@ -170,13 +170,13 @@ def _pixcorr(protocol: str) -> Metric:
     function = protocols.pixcorr_brain_diffuser if protocol == "brain-diffuser" else protocols.pixcorr_mindeye
     return Metric(
         name=_named("pixcorr", protocol),
-        version=1,
+        version=1 if protocol == "brain-diffuser" else 2,  # 0 for constant pictures, where it was of rounding
         function=function,
         kind="images",
         lower=-1,
         upper=1,
         higher_is_better=True,
-        ties=_PIXEL,
+        ties=PIXEL_TIES,
         degenerate=images.constant_pictures,
         protocol=protocol,
         definition=f"Pearson correlation over all pixel values (541,875 of a colour picture): {_SIZES[protocol]}.",

@@ -2,6 +2,9 @@
 
 Sources: the public evaluation scripts of Brain-Diffuser (Ozcelik & VanRullen 2023) and MindEye (Scotti et al. 2023).
 What networks see in these protocols is in ``benchmark.pretrained.perceptual``.
+
+Every metric here takes ``true`` and ``predicted``, shape (n, height, width, channels), uint8 or float in [0, 1], whose
+heights and widths may differ. Otherwise parameters, result and errors are those of its namesake in `metrics.images`.
 """
 
 from __future__ import annotations
@@ -21,83 +24,28 @@ _BLOCK = 2**25  # numbers per block of resized pictures
 def pixcorr_brain_diffuser(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """PixCorr of 8-bit pictures of 425 x 425 pixels, brought there by PIL's bicubic resize where they are not.
 
-    Parameters
-    ----------
-    true, predicted : ndarray of shape (n, height, width, channels), uint8 or float in [0, 1]
-        The two may differ in size. Floats are rounded to 8 bits first, as a PNG holds them; float64 is then computed in
-        float64.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        In [-1, 1]; 0 where either picture is one constant value.
-
-    Raises
-    ------
-    ValueError
-        Bad input, see `metrics.validate`.
+    Floats are rounded to 8 bits first, as a PNG holds them; float64 is then computed in float64.
     """
     return _at_size("pixcorr[brain-diffuser]", images.correlate, by_pil, true, predicted)
 
 
 def ssim_brain_diffuser(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """SSIM of pixel columns (`metrics.images.ssim_columns`) of the pictures of `pixcorr_brain_diffuser`.
-
-    Parameters
-    ----------
-    true, predicted : ndarray of shape (n, height, width, channels), uint8 or float in [0, 1]
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        In [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        Bad input, see `metrics.validate`.
-    """
+    """SSIM of pixel columns (`metrics.images.ssim_columns`) of the pictures of `pixcorr_brain_diffuser`."""
     return _at_size("ssim[brain-diffuser]", partial(images.similarity, columns=True), by_pil, true, predicted)
 
 
 def pixcorr_mindeye(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """PixCorr of float pictures brought to 256 x 256 and then 425 x 425 pixels, bilinear, not antialiased.
 
-    Parameters
-    ----------
-    true, predicted : ndarray of shape (n, height, width, channels), uint8 or float in [0, 1]
-        The two may differ in size. float64 is computed in float64, all else in float32.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        In [-1, 1]; 0 where either picture is one constant value.
-
-    Raises
-    ------
-    ValueError
-        Bad input, see `metrics.validate`.
+    float64 is computed in float64, all else in float32. 0 where either picture is one value before it is resized.
     """
-    return _at_size("pixcorr[mindeye]", images.correlate, by_tensors, true, predicted)
+    values = _at_size("pixcorr[mindeye]", images.correlate, by_tensors, true, predicted)
+    # a resize in float leaves rounding on a picture of one value, which would be correlated with
+    return np.where(images.constant_pictures(true, predicted), 0.0, values)
 
 
 def ssim_mindeye(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """SSIM (two-dimensional, `metrics.images.ssim`) of the pictures of `pixcorr_mindeye`.
-
-    Parameters
-    ----------
-    true, predicted : ndarray of shape (n, height, width, channels), uint8 or float in [0, 1]
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        In [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        Bad input, see `metrics.validate`.
-    """
+    """SSIM (two-dimensional, `metrics.images.ssim`) of the pictures of `pixcorr_mindeye`."""
     return _at_size("ssim[mindeye]", images.similarity, by_tensors, true, predicted)
 
 

@@ -214,8 +214,15 @@ def csls(scores: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n, n_candidates)
+
+    Raises
+    ------
+    ValueError
+        Bad input, see `metrics.validate`, or scores whose sums would overflow.
     """
     scores = validate.real("csls", "scores", scores, 2)
+    if max(scores.max(), -scores.min()) > np.finfo(scores.dtype).max / (4 * k):
+        raise ValueError(f"csls: expected `scores` whose sums are within the range of {scores.dtype}.")
     n, n_candidates = scores.shape
     k = min(k, n)
     near = np.empty(n_candidates, scores.dtype)

@@ -105,6 +105,7 @@ _ALL = (
         upper=1,
         higher_is_better=True,
         ties=_MID_RANKS,
+        gallery="published-all",
         definition="rank_accuracy among every stimulus of the data set, also those outside the fold. No closed-form "
         "chance: candidates seen in training are not exchangeable with held-out ones; see the `mean` control.",
         source="rank accuracy of Pereira et al. 2018, doi:10.1038/s41467-018-03068-4, over all candidates",
@@ -208,7 +209,7 @@ _ALL = (
         lower=-1,
         upper=1,
         higher_is_better=True,
-        ties="correlation with a picture of one constant value is 0, counted in the record",
+        ties=protocol_table.PIXEL_TIES,
         degenerate=images.constant_pictures,
         definition="Pearson correlation over all pixel values (height x width x channels) of picture and "
         "reconstruction, at the size of the data set's pictures (resized to it bicubic, antialiased).",

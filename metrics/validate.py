@@ -3,14 +3,16 @@
 What is accepted, and how it is converted: float16 becomes float32; float32 and float64 stay; integers
 become float64, and are refused beyond +-2**53, where float64 would round them. Pictures are uint8 from 0
 to 255, or floats in [0, 1]; where one side is uint8 and the other float, uint8 is divided by 255. Booleans,
-complex numbers, text, masked entries, NaN and infinity are refused. Every refusal is a ``ValueError`` of one
-sentence that names the metric and says what was expected. What no check can see: another order of the items,
-and integers that overflowed before they came here.
+complex numbers, text, masked entries, NaN and infinity are refused. So are pictures that are darker than one step
+of 8 bits throughout but not black: they were divided by 255 twice, or cut to whole numbers. Every refusal is a
+``ValueError`` of one sentence that names the metric and says what was expected. What no check can see: another order
+of the items, and integers that overflowed before they came here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +36,7 @@ def real(name: str, what: str, values: np.ndarray, ndim: int) -> np.ndarray:
     ValueError
         Where the number type, the number of dimensions, the size or a value is not as expected.
     """
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name}: expected `{what}` without masked entries.")
-    array = np.asarray(values)
+    array = _array(name, what, values)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: expected `{what}` to hold real numbers, got dtype {array.dtype}.")
     if array.ndim != ndim:
@@ -51,7 +51,19 @@ def real(name: str, what: str, values: np.ndarray, ndim: int) -> np.ndarray:
         if int(low) < -_LARGEST_EXACT_INTEGER or int(high) > _LARGEST_EXACT_INTEGER:
             raise ValueError(f"{name}: expected integers within +-2**53 in `{what}`, got {low} to {high}.")
         return array.astype(np.float64)
+    if array.dtype.itemsize > 8 and max(-low, high) > np.finfo(np.float64).max:
+        raise ValueError(f"{name}: expected numbers in the range of float64 in `{what}`, got {low} to {high}.")
     return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
+
+
+def _array(name: str, what: str, values: Any) -> np.ndarray:
+    """Return an array of whatever type."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: expected `{what}` without masked entries.")
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, tensors that are on a GPU or in bfloat16
+        raise ValueError(f"{name}: expected `{what}` as an array, got {type(values).__name__}.") from None
 
 
 def vectors(name: str, true: np.ndarray, predicted: np.ndarray, min_items: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +100,7 @@ def scores(name: str, scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarra
 
 def _columns(name: str, target: np.ndarray, n: int, n_candidates: int) -> np.ndarray:
     """Return the right candidate of every row, (n,), int."""
-    target = np.asarray(target)
+    target = _array(name, "target", target)
     if target.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected `target` to hold integers (columns of `scores`), got dtype {target.dtype}.")
     if target.shape != (n,):
@@ -113,13 +125,23 @@ def gallery(name: str, predicted: np.ndarray, candidates: np.ndarray, target: np
 
 def captions(name: str, true: Sequence[Sequence[str]], predicted: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Return the reference captions of every item, at least one each, and its predicted caption."""
+    for what, texts in (("true", true), ("predicted", predicted)):
+        if not _listed(texts):
+            raise ValueError(f"{name}: expected `{what}` as a sequence over items, got {type(texts).__name__}.")
     if len(true) == 0 or len(true) != len(predicted):
         raise ValueError(f"{name}: expected one predicted caption per item, got {len(predicted)} for {len(true)}.")
-    if any(isinstance(texts, str) or not len(texts) for texts in true):
+    if not all(_listed(texts) and len(texts) for texts in true):
         raise ValueError(f"{name}: expected `true` to hold at least one reference caption per item, in a sequence.")
     if not all(isinstance(text, str) for texts in (*true, predicted) for text in texts):
         raise ValueError(f"{name}: expected captions as texts.")
     return [list(texts) for texts in true], list(predicted)
+
+
+def _listed(texts: Any) -> bool:
+    """Return whether a value has a length and an order of its own, and is no text."""
+    if isinstance(texts, np.ndarray):
+        return texts.ndim == 1
+    return hasattr(texts, "__len__") and not isinstance(texts, (str, bytes, Mapping, Set))
 
 
 def images(name: str, true: np.ndarray, predicted: np.ndarray, same_size: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -147,9 +169,7 @@ def images(name: str, true: np.ndarray, predicted: np.ndarray, same_size: bool =
 
 
 def _pictures(name: str, what: str, values: np.ndarray) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name}: expected `{what}` without masked entries.")
-    array = np.asarray(values)
+    array = _array(name, what, values)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ValueError(f"{name}: expected `{what}` as uint8 (0 to 255) or float pictures, got dtype {array.dtype}.")
     if array.ndim != 4 or array.shape[-1] not in (1, 3):
@@ -166,6 +186,8 @@ def _pictures(name: str, what: str, values: np.ndarray) -> np.ndarray:
     low = array.min()
     if not (low >= 0 and high <= 1):  # NaN fails too
         raise ValueError(f"{name}: expected float pictures within 0 and 1, `{what}` has {low:g} to {high:g}.")
+    if 0 < high <= 1 / 255:
+        raise ValueError(f"{name}: expected float pictures from 0 to 1, `{what}` has no value above 1 / 255.")
     return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
 
 

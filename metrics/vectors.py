@@ -397,8 +397,18 @@ def attribute_accuracy(true: np.ndarray, read: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (n,), float64
         In [0, 1]; 1 where no attribute is left.
+
+    Raises
+    ------
+    ValueError
+        Bad input, see `metrics.validate`, or a number that is no class.
     """
     true, read = validate.vectors("attribute_accuracy", true, read)
+    for what, classes in (("true", true), ("read", read)):
+        if (classes < -1).any() or (classes != np.rint(classes)).any():
+            raise ValueError(
+                f"attribute_accuracy: expected `{what}` to hold classes from 0, or -1 where there is none."
+            )
     counted = (true != -1) | (read != -1)
     right = ((true == read) & counted).sum(1)
     n = counted.sum(1)

@@ -10,22 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from benchmark.api import Responses, Stimuli, TrainSet
+from benchmark.data import grouping
 from benchmark.data.base import Dataset, SubjectData
-from benchmark.data.files import nearest, read_array, read_cache, write_atomic
-from benchmark.data.scan import BLOCK_BYTES, Scan, blocks, embedding_faults, scan
+from benchmark.data.files import nearest, read_cache, write_atomic
+from benchmark.data.scan import Scan, blocks, embedding_faults, scan
 from benchmark.data.splits import Split, guard
+from benchmark.data.train_images import copied
 from benchmark.errors import BenchError
 
 # Raise whenever a prepared number or a check can change.
 PREPARE_VERSION = 1
-
-# A larger table of training pictures is not copied into memory but into a file of its own.
-IMAGES_IN_MEMORY = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -186,15 +184,15 @@ def train_set(
     """
     trials = _labels(fold, fold.train_rows)
     single = Responses(_prepared(fold, fold.train_rows), trials["subject"], _rois(fold))
-    first, row = _groups(trials, fold.split.average)
+    first, row = grouping.groups(trials, fold.split.average)
     averaged = len(first) < len(row)
-    fmri = Responses(_average(single.data, row, len(first)), trials["subject"][first], single.rois)
+    fmri = Responses(grouping.average(single.data, row, len(first)), trials["subject"][first], single.rois)
     rows, stimulus = np.unique(trials["stimulus"][first], return_inverse=True)
     return TrainSet(
         fmri=fmri,
         stimulus=stimulus,
-        stimuli=_copied(fold.dataset, rows, cache),
-        condition=_condition(trials, first, row),
+        stimuli=copied(fold.dataset, rows, cache),
+        condition=grouping.condition(trials, first, row),
         tracks=frozenset(tracks),
         space=space,
         unit=fold.split.unit,
@@ -207,19 +205,21 @@ def train_set(
 def test_responses(fold: Fold) -> Responses:
     """Return the test responses of a fold, prepared with the training side's statistics and averaged."""
     trials = _labels(fold, fold.test_rows)
-    first, row = _groups(trials, fold.split.average)
-    data = _average(_prepared(fold, fold.test_rows), row, len(first))
+    first, row = grouping.groups(trials, fold.split.average)
+    data = grouping.average(_prepared(fold, fold.test_rows), row, len(first))
     return Responses(data, trials["subject"][first], _rois(fold))
 
 
 def test_items(fold: Fold) -> TestItems:
     """Return what the rows of ``test_responses`` are."""
     trials = _labels(fold, fold.test_rows)
-    first, row = _groups(trials, fold.split.average)
-    stimulus, condition = trials["stimulus"][first], _condition(trials, first, row)
-    block = _joined(np.full(len(first), fold.name), condition)
-    ids = _joined(_joined(np.full(len(first), fold.name), fold.dataset.stimuli.ids[stimulus]), condition)
-    return TestItems(_numbered(ids), stimulus, trials["subject"][first], condition, block)
+    first, row = grouping.groups(trials, fold.split.average)
+    stimulus, condition = trials["stimulus"][first], grouping.condition(trials, first, row)
+    block = grouping.joined(np.full(len(first), fold.name), condition)
+    ids = grouping.joined(
+        grouping.joined(np.full(len(first), fold.name), fold.dataset.stimuli.ids[stimulus]), condition
+    )
+    return TestItems(grouping.numbered(ids), stimulus, trials["subject"][first], condition, block)
 
 
 def truth(fold: Fold) -> Stimuli:
@@ -429,36 +429,6 @@ def _labels(fold: Fold, rows_by_subject: Mapping[str, np.ndarray]) -> dict[str, 
     return columns
 
 
-def _groups(trials: Mapping[str, np.ndarray], keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Group trials that agree in all keys; return each group's first trial and each trial's group."""
-    n = len(trials["stimulus"])
-    if not keys:
-        return np.arange(n), np.arange(n)
-    codes = np.stack([np.unique(trials[key], return_inverse=True)[1] for key in keys], axis=1)
-    _, first, group = np.unique(codes, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # groups in order of first presentation
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[group.ravel()]
-
-
-def _average(data: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Return the mean row of every group, float32."""
-    if n_groups == len(group):
-        return data
-    from scipy.sparse import csr_array
-
-    weight = (1 / np.bincount(group, minlength=n_groups))[group].astype(np.float32)
-    return csr_array((weight, (group, np.arange(len(group)))), shape=(n_groups, len(group))) @ data
-
-
-def _condition(trials: Mapping[str, np.ndarray], first: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return the condition of every group; empty where its trials differ in it."""
-    condition = trials["condition"][first]
-    mixed = np.bincount(group, trials["condition"] != condition[group], minlength=len(first)) > 0
-    return np.where(mixed, "", condition)
-
-
 def _rois(fold: Fold) -> dict[str, np.ndarray]:
     """Return the ROI masks over kept voxels: those that all subjects of the fold share."""
     first, *others = fold.data.values()
@@ -467,47 +437,3 @@ def _rois(fold: Fold) -> dict[str, np.ndarray]:
         for name, mask in first.rois.items()
         if all(name in other.rois and np.array_equal(mask, other.rois[name]) for other in others)
     }
-
-
-def _copied(dataset: Dataset, rows: np.ndarray, cache: Path | None) -> Stimuli:
-    """Return rows as plain copies, so that no base array leads back to the test side; no attributes."""
-    stimuli = dataclasses.replace(dataset.stimuli, attributes={})
-    images = stimuli.images
-    if cache is None or images is None or len(rows) * images[:1].nbytes <= IMAGES_IN_MEMORY:
-        return stimuli.take(rows)
-    return dataclasses.replace(dataclasses.replace(stimuli, images=None).take(rows), images=_kept(dataset, rows, cache))
-
-
-def _kept(dataset: Dataset, rows: np.ndarray, cache: Path) -> np.ndarray:
-    """Return the pictures of rows from a file that holds these alone, made once, memory-mapped."""
-    images = dataset.stimuli.images
-    key = f"{dataset.name} {dataset.fingerprint} {hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()}"
-    store, name = cache / "train-images", f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-
-    def write(file: IO[bytes]) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
-        np.lib.format.write_array_header_1_0(file, header)
-        step = max(1, BLOCK_BYTES // images[:1].nbytes)
-        for start in range(0, len(rows), step):
-            file.write(np.ascontiguousarray(images[rows[start : start + step]]).data)
-
-    try:
-        read_array(store, name)
-    except BenchError:
-        write_atomic(store / name, write)
-    # copy on write: a method may change its pictures, as it may a copy in memory
-    return np.load(store / name, mmap_mode="c", allow_pickle=False)
-
-
-def _joined(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Join texts with a slash; an empty right side adds nothing."""
-    return np.where(right == "", left, np.char.add(np.char.add(left, "/"), right))
-
-
-def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Make ids unique: the second of the same name gets ``#2``, and so on."""
-    _, group, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    order = np.argsort(group, kind="stable")
-    number = np.empty(len(ids), int)
-    number[order] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-    return np.where(number == 1, ids, np.char.add(np.char.add(ids, "#"), number.astype(str)))

@@ -4,6 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet
 import pytest
+from PIL import Image
+from skimage.color import rgb2gray
+from skimage.metrics import structural_similarity
 
 from benchmark import scoring
 from benchmark.api import Predictions, Stimuli
@@ -293,3 +296,49 @@ def test_the_published_gallery_holds_all_stimuli_and_is_told_apart():
     assert "never ranked" in record["note"]
     assert found["top5[published-all]"]["value"] <= found["top5"]["value"]
     assert "[" not in ALL.ranked
+
+
+def test_rank_accuracy_among_all_words_counts_those_of_the_training_side():
+    rng = np.random.default_rng(11)
+    vectors = rng.standard_normal((30, 6)).astype(np.float32)
+    near = vectors[:10] + rng.standard_normal((10, 6)).astype(np.float32)
+    given = replace(part(vectors[:10], near), trained=np.array([f"s{i}" for i in range(10, 30)]))
+    track = words("v", "rank_accuracy", everything=True)
+    assert track.metrics == (*words("v").metrics, "rank_accuracy_all")
+    order = rng.permutation(30)
+    everything = Stimuli(np.array([f"s{i}" for i in order]), embeddings={"v": vectors[order]})
+    _, found = scoring.score([replace(given, gallery=everything)], {"words": track}, METRICS)
+    r = np.corrcoef(near, vectors)[:10, 10:]
+    for name, candidates in (("rank_accuracy", range(10)), ("rank_accuracy_all", range(30))):
+        above = [sum(r[i, j] > r[i, i] for j in candidates) / (len(candidates) - 1) for i in range(10)]
+        assert found["words"][name]["value"] == pytest.approx(1 - np.mean(above))
+    assert (found["words"]["rank_accuracy"]["chance"], found["words"]["rank_accuracy_all"]["chance"]) == (0.5, None)
+
+
+def test_pictures_of_another_size_are_compared_as_pil_resizes_them():
+    """bench-1 from end to end: PIL's bicubic resize to the stimuli's size in 8 bits, then the naive metrics."""
+    rng = np.random.default_rng(12)
+    coarse = rng.integers(0, 256, (4, 7, 7, 3), dtype=np.uint8)
+
+    def resized(pictures, size):
+        return np.stack([np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BICUBIC)) for x in pictures])
+
+    true = resized(coarse, (40, 32))
+    for size in ((90, 71), (25, 19)):
+        predicted = (0.7 * resized(coarse, size) + 0.3 * rng.integers(0, 256, (4, *size[::-1], 3))).astype(np.uint8)
+        given = part(np.zeros((4, 2), np.float32), images=true)
+        given = replace(given, predictions=Predictions(images=predicted))
+        _, found = scoring.score([given], {"reconstruction": RECONSTRUCTION}, METRICS)
+        near = resized(predicted, (40, 32))
+        expected = {
+            "pixcorr": np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(true, near, strict=True)]),
+            "ssim": np.mean([grey_similarity(a, b) for a, b in zip(true, near, strict=True)]),
+            "l1": np.mean(np.abs(true / 255 - near / 255)),
+        }
+        values = {name: found["reconstruction"][name]["value"] for name in expected}
+        assert values == pytest.approx(expected, abs=5e-4)  # the two bicubic kernels round differently by one of 255
+
+
+def grey_similarity(a, b):
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
+    return structural_similarity(rgb2gray(a / 255), rgb2gray(b / 255), **options)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from benchmark.data import folder, prepare
+from benchmark.data import folder, prepare, train_images
 from tests.helpers.make_folder import make_folder
 
 
 @pytest.fixture
 def fold(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "IMAGES_IN_MEMORY", 8 * 8 * 8 * 3 - 1)  # one byte less than the eight of training
-    monkeypatch.setattr(prepare, "BLOCK_BYTES", 500)  # written in several blocks
+    monkeypatch.setattr(train_images, "IMAGES_IN_MEMORY", 8 * 8 * 8 * 3 - 1)  # one byte less than the eight of training
+    monkeypatch.setattr(train_images, "BLOCK_BYTES", 500)  # written in several blocks
     root = make_folder(tmp_path / "tiny")
     dataset = folder.load(root, tmp_path / "cache")
     return prepare.folds(dataset, folder.read_splits(root)["main"], "S1")[0]
@@ -50,11 +50,11 @@ def test_the_file_is_made_once_and_again_where_it_is_damaged(fold, tmp_path):
 def test_other_rows_or_other_data_get_another_file(fold, tmp_path):
     prepare.train_set(fold, set(), cache=tmp_path)
     images = fold.dataset.stimuli.images
-    prepare._kept(fold.dataset, np.arange(len(images))[:8][::-1], tmp_path)
+    train_images.kept(fold.dataset, np.arange(len(images))[:8][::-1], tmp_path)
     assert len(list((tmp_path / "train-images").iterdir())) == 2
 
 
 def test_few_pictures_are_copied_into_memory(fold, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "IMAGES_IN_MEMORY", 8 * 8 * 8 * 3)
+    monkeypatch.setattr(train_images, "IMAGES_IN_MEMORY", 8 * 8 * 8 * 3)
     assert not isinstance(prepare.train_set(fold, set(), cache=tmp_path).stimuli.images, np.memmap)
     assert not (tmp_path / "train-images").exists()

@@ -429,7 +429,9 @@ def sizes():
     predicted = np.clip(coarse.repeat(4, 1).repeat(4, 2) + rng.integers(-40, 40, (2, 24, 32, 3)), 0, 255)
     small = {"true": true, "predicted": predicted.astype(np.uint8)}
     grey_case = {"true": true[:1, ..., :1], "predicted": predicted[:1, :, ::-1, :1].astype(np.uint8)}
-    return {"colour": small, "grey": grey_case}
+    flat = {"true": true.copy(), "predicted": predicted.astype(np.uint8)}
+    flat["true"][0], flat["predicted"][1] = 77, 3  # one value, which a resize in float32 rounds unevenly
+    return {"colour": small, "grey": grey_case, "constant": flat}
 
 
 def captions():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from metrics import validate
 from metrics.ranking import rank_distribution
@@ -22,7 +23,8 @@ def arguments(metric):
         return [predicted, candidates[:4], np.array([0, 1, 2, 3, 0, 1])]
     if metric.kind == "images":
         return list(rng.integers(0, 256, (2, 6, 12, 13, 3), dtype=np.uint8))
-    values = list(rng.integers(-9, 9, (2, 6, 5)).astype(np.float64))
+    lowest = 0 if metric.features == "judge-read" else -9
+    values = list(rng.integers(lowest, 9, (2, 6, 5)).astype(np.float64))
     return values[1:] if metric.kind == "set" else values
 
 
@@ -57,6 +59,9 @@ REAL = {
     "bool": lambda x: x > 0,
     "masked": mask,
     "huge integers": lambda x: np.full(x.shape, 2**60),
+    "beyond float64": lambda x: x.astype(np.longdouble) * np.longdouble("1e400"),
+    "rows of different lengths": lambda x: [[1.0], *([1.0, 2.0] for _ in range(len(x) - 1))],
+    "a tensor that cannot be an array": lambda x: torch.zeros(x.shape, dtype=torch.bfloat16),
 }
 PAIRED = {"other count": lambda x: x[:-1], "other width": lambda x: x[:, :-1], "transposed": lambda x: x.T}
 IMAGES = {
@@ -84,6 +89,8 @@ IMAGES = {
     "two channels": lambda x: x[..., :2],
     "one picture": lambda x: x[0],
     "masked": mask,
+    "divided by 255 twice": lambda x: x / 255 / 255,
+    "a tensor that cannot be an array": lambda x: torch.zeros(x.shape, dtype=torch.bfloat16),
 }
 IMAGES_PAIRED = {
     "other count": lambda x: x[:-1],
@@ -97,7 +104,9 @@ TARGET = {
     "other count": lambda x: x[:-1],
     "negative": lambda x: np.append(x[:-1], -1),
     "out of range": lambda x: np.append(x[:-1], 5),
+    "masked": mask,
 }
+CLASSES = {"no whole number": put(0.5), "below -1": put(-2)}
 
 
 def cases():
@@ -106,6 +115,7 @@ def cases():
         one, paired = (IMAGES, IMAGES_PAIRED) if metric.kind == "images" else (REAL, PAIRED)
         if metric.kind == "images" and metric.protocol == "bench-1":  # published protocols resize by themselves
             paired = paired | OWN_SIZE
+        one = one | (CLASSES if metric.features == "judge-read" else {})
         for place in places:
             for what, change in (one | (paired if len(places) == 2 else {})).items():
                 yield pytest.param(metric, place, change, id=f"{metric.name}-{place}-{what}")
@@ -126,6 +136,56 @@ def test_bad_input_is_refused_in_one_sentence(metric, place, change):
         metric.function(*given, **options(metric))
     names = [m.name for m in METRICS.values() if m.function is metric.function]  # of all that share the function
     assert str(refusal.value).partition(":")[0] in (*names, metric.function.__name__)
+
+
+CAPTIONS = [metric for metric in METRICS.values() if metric.kind == "captions"]
+TRUE, SAID = [("a red boat", "a boat"), ("two dogs",)], ["a boat", "two cats"]
+WRONG_CAPTIONS = {
+    "NaN": (TRUE, ["a boat", np.nan], "as texts"),
+    "infinity": (TRUE, np.array([np.inf, 1.0]), "as texts"),
+    "numbers": (TRUE, [1, 2], "as texts"),
+    "vectors": (TRUE, np.zeros((2, 5)), "`predicted` as a sequence over items"),
+    "none": (TRUE, None, "`predicted` as a sequence over items, got NoneType"),
+    "one text, as long as there are items": (TRUE, "ab", "`predicted` as a sequence over items, got str"),
+    "bytes": (TRUE, b"ab", "`predicted` as a sequence over items"),
+    "a dictionary": (TRUE, {"s1": "a boat", "s2": "two cats"}, "`predicted` as a sequence over items, got dict"),
+    "a set": (TRUE, {"a boat", "two cats"}, "`predicted` as a sequence over items"),
+    "a generator": (TRUE, (text for text in SAID), "`predicted` as a sequence over items"),
+    "several to an item": (TRUE, [["a boat"], ["two", "cats"]], "as texts"),
+    "too few": (TRUE, SAID[:1], "one predicted caption per item, got 1 for 2"),
+    "too many": (TRUE, [*SAID, "x"], "one predicted caption per item, got 3 for 2"),
+    "empty": ([], [], "one predicted caption per item"),
+    "true: one text an item": (["a boat", "two dogs"], SAID, "in a sequence"),
+    "true: one text": ("ab", SAID, "`true` as a sequence over items"),
+    "true: a dictionary": ({"s1": ("a",), "s2": ("b",)}, SAID, "`true` as a sequence over items"),
+    "true: none for an item": ([("a boat",), None], SAID, "at least one reference caption per item"),
+    "true: no text for an item": ([("a boat",), ()], SAID, "at least one reference caption per item"),
+    "true: a number": ([("a boat",), 5], SAID, "at least one reference caption per item"),
+    "true: a dictionary for an item": ([("a boat",), {"x": 1}], SAID, "at least one reference caption per item"),
+    "true: NaN": ([("a boat",), (np.nan,)], SAID, "as texts"),
+}
+
+
+@pytest.mark.parametrize("metric", CAPTIONS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("what", WRONG_CAPTIONS)
+def test_bad_captions_are_refused_in_one_sentence(metric, what):
+    true, predicted, sentence = WRONG_CAPTIONS[what]
+    with pytest.raises(ValueError, match=rf"^{metric.name}: expected [^\n]*{sentence}[^\n]*\.$"):
+        metric.function(true, predicted)
+
+
+@pytest.mark.parametrize("metric", [m for m in CAPTIONS if not m.lacks], ids=lambda metric: metric.name)
+def test_captions_in_another_order_show_in_the_number_and_arrays_and_lists_are_alike(metric):
+    texts = ["a man rides a red horse", "two dogs run in the green grass", "a plate of food on a table"]
+    true = [(text,) for text in texts]
+    assert metric.function(true, texts).mean() > metric.function(true, texts[::-1]).mean()
+    arrays = [np.array(own) for own in true], np.array(texts)
+    np.testing.assert_array_equal(metric.function(*arrays), metric.function(true, texts))
+    if metric.name == "cider":
+        with pytest.raises(ValueError, match="at least 2 items"):
+            metric.function(true[:1], texts[:1])
+    else:
+        assert metric.function(true[:1], texts[:1]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("centre", [np.zeros(4), np.zeros((1, 5)), np.full(5, np.nan), np.array(["a"] * 5)])
@@ -170,6 +230,16 @@ def test_inputs_are_left_as_they_were(metric):
         np.testing.assert_array_equal(array, copy)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["top1_csls", "top5_csls"])
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float64, 1e308), (np.float32, 3e38)])
+def test_scores_whose_sums_overflow_are_refused(name, dtype, largest):
+    scores, target = arguments(METRICS[name])
+    scores[2, 3] = -largest
+    with pytest.raises(ValueError, match=r"^csls: expected [^\n]+\.$"):
+        METRICS[name].function(scores.astype(dtype), target)
+
+
 ON_IMAGES = [metric for metric in METRICS.values() if metric.kind == "images"]
 
 
@@ -183,9 +253,26 @@ def test_float_pictures_in_0_to_1_give_the_value_of_the_same_uint8(metric, dtype
 
 
 @pytest.mark.parametrize("metric", ON_IMAGES, ids=lambda metric: metric.name)
+def test_grey_on_both_sides_is_one_channel_of_three_equal_ones(metric):
+    grey = [x[..., :1] for x in arguments(metric)]
+    colour = [x.repeat(3, axis=-1) for x in grey]
+    np.testing.assert_allclose(metric.function(*grey), metric.function(*colour), atol=5e-6)
+
+
+@pytest.mark.parametrize("metric", ON_IMAGES, ids=lambda metric: metric.name)
 def test_float16_pictures_become_float32(metric):
     given = [(x / 255).astype(np.float16) for x in arguments(metric)]
     np.testing.assert_array_equal(metric.function(*given), metric.function(*(x.astype(np.float32) for x in given)))
+
+
+@pytest.mark.parametrize("metric", [m for m in ON_IMAGES if m.degenerate], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_a_picture_of_one_value_has_correlation_0_whatever_the_resize_leaves_on_it(metric, dtype):
+    true, predicted = arguments(metric)
+    true[1], true[4], predicted[3], predicted[4] = 3, 77, 200, 77
+    given = [x if dtype == np.uint8 else (x / 255).astype(dtype) for x in (true, predicted)]
+    values = metric.function(*given)
+    assert np.flatnonzero(values == 0).tolist() == [1, 3, 4]
 
 
 @pytest.mark.parametrize("metric", list(ON_NUMBERS.values()), ids=list(ON_NUMBERS))

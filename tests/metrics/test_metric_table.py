@@ -77,7 +77,7 @@ def test_record_is_complete(metric):
     assert metric.ties
     assert (metric.chance is None) == (metric.name in NO_CLOSED_FORM)
     assert metric.higher_is_better is not None or metric.kind in ("set", "hubs")
-    assert metric.gallery == "test" or metric.name.endswith(f"[{metric.gallery}]")
+    assert metric.gallery == "test" or metric.name.endswith((f"[{metric.gallery}]", "_all"))
     assert metric.name.partition("[")[2].rstrip("]") == ("" if metric.protocol == "bench-1" else metric.protocol)
     assert metric.function.__doc__
 
@@ -152,3 +152,18 @@ def test_listing_imports_nothing_heavy():
     code = f"import sys, metrics.table; print(sorted({heavy} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_bench_info_says_everything_that_a_number_needs(bench, metric):
+    code, out, _ = bench("info", "metric", metric.name)
+    assert code == 0
+    said = dict(line.strip().split(": ", 1) for line in out.splitlines()[1:])
+    assert {"definition", "protocol", "version", "range", "aggregate", "chance", "ties", "source"} <= set(said)
+    assert said["definition"] == metric.definition
+    assert said["protocol"] == metric.protocol
+    assert said["source"] == metric.source
+    assert said["ties"] == metric.ties
+    assert said["range"].startswith(f"{metric.lower:g} to {metric.upper:g}, ")
+    assert ("no closed form" in said["chance"]) == (metric.chance is None)
+    assert said.get("note", "") == metric.note

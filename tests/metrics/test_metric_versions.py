@@ -9,7 +9,7 @@ import pytest
 from metrics import ranking
 from metrics.table import METRICS
 from tests.golden import make_sources
-from tests.golden.make_sources import faults, source_hash, sources, update
+from tests.golden.make_sources import faults, harness_hash, source_hash, sources, update
 
 
 def test_no_metric_changed_without_a_higher_version():
@@ -60,6 +60,62 @@ def test_what_can_change_a_value_counts(what):
 @pytest.mark.parametrize("what", NOT_COUNTED)
 def test_what_cannot_does_not(what):
     assert source_hash(METRICS["top5"], edited(*NOT_COUNTED[what])) == source_hash(METRICS["top5"])
+
+
+SCORING, PERCEPTUAL = "benchmark.scoring", "benchmark.pretrained.perceptual"
+PIXELS = {"pixcorr", "ssim[mindeye]"}
+NETWORKS = {"alexnet2_two_way", "effnet_b[mindeye]", "lpips", "clip_two_way[brain-diffuser]"}
+OTHERS = {"top1", "caption_top1", "cosine", "bleu1", "collapse", "pearson_dim", "image_retrieval"}
+BY_FEATURES = {*NETWORKS, "clip_two_way", "judge_two_way"}
+EVERY = PIXELS | BY_FEATURES | OTHERS
+# Outside of the package metrics: old text, new text, module, and which of the metrics above it can change.
+AROUND = {
+    "the resize to the stimuli's size": ("[height, width], interpolation=bicubic, antialias=True", "[height, width]",
+                                         SCORING, PIXELS | BY_FEATURES | {"cosine"}),
+    "the summary": ('metric.aggregate == "median"', 'metric.aggregate != "mean"', SCORING, EVERY),
+    "the candidates of a rank": ("np.asarray(given)[:, [column", "given[:, [column", SCORING, {"top1"}),
+    "what is ranked by": ('"embedding": "cosine"', '"embedding": "pearson"', SCORING, EVERY),
+    "who is compared with whom": ("self.part.items.block == block", "self.part.items.block != ''", SCORING,
+                                  BY_FEATURES | {"cosine"}),
+    "the scores of candidates": ("_SCREEN, _SCREEN_SLOPE = 1e-6", "_SCREEN, _SCREEN_SLOPE = 0", "metrics.retrieval",
+                                 {"top1", "caption_top1"}),
+    "the corpus": ("ends = np.cumsum([len(", "ends = np.cumsum([1 + len(", SCORING, {"bleu1"}),
+    "which centre": ("true.mean(0, dtype=np.float64)", "true.mean(0)", SCORING, BY_FEATURES),
+    "the size a network sees": ('"effnet-b1": (240, 224, 255)', '"effnet-b1": (240, 224, 256)', PERCEPTUAL,
+                                NETWORKS - {"lpips"}),
+    "the size before": ("_STORED = 256", "_STORED = 255", PERCEPTUAL, NETWORKS),
+    "antialiasing": ("antialias=False", "antialias=True", PERCEPTUAL, NETWORKS),
+    "PIL's filter": ("Resampling.BILINEAR", "Resampling.BICUBIC", PERCEPTUAL, NETWORKS),
+    "LPIPS' division": ("1e-8 + x.square()", "1e-10 + x.square()", PERCEPTUAL, {"lpips"}),
+    "the centre crop": ("center_crop(pixels", "resize(pixels", "benchmark.pretrained.clip",
+                        {*NETWORKS, "clip_two_way"}),
+    "the judge's pooling": ("(2, 3)).flatten", "(3, 3)).flatten", "benchmark.pretrained.judge", {"judge_two_way"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", AROUND)
+def test_what_brings_predictions_to_a_metric_counts_for_those_it_can_change(what):
+    *change, expected = AROUND[what]
+    read = edited(*change)
+    changed = {n for n in EVERY if harness_hash(METRICS[n], read) != harness_hash(METRICS[n])}
+    assert changed == expected
+
+
+def test_the_network_the_layer_and_the_published_files_count(monkeypatch):
+    before = harness_hash(METRICS["effnet_b"])
+    monkeypatch.setitem(make_sources.FEATURES, "effnet_b", make_sources.FEATURES["effnet_b[brain-diffuser]"])
+    assert harness_hash(METRICS["effnet_b"]) != before
+    (file,) = make_sources.hub.MODELS["swav"].files
+    other = dataclasses.replace(make_sources.hub.MODELS["swav"], files=(dataclasses.replace(file, sha256="0"),))
+    before = harness_hash(METRICS["swav"])
+    monkeypatch.setitem(make_sources.hub.MODELS, "swav", other)
+    assert harness_hash(METRICS["swav"]) != before
+
+
+def test_code_around_a_metric_is_said_to_be_so():
+    old = {"m": {"version": 1, "source": "a", "harness": "b"}}
+    (found,) = faults(old, {"m": {"version": 1, "source": "a", "harness": "c"}})
+    assert found.startswith("what brings predictions to the code of m changed and its version is still 1")
 
 
 @pytest.mark.parametrize(
