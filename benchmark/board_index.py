@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from benchmark import card_pages
+from benchmark.board_numbers import number
 from benchmark.leaderboard import ARROW, Table
 
 QUESTIONS = {
@@ -65,8 +66,8 @@ def _boards(boards: Mapping[tuple[str, str], Sequence[Table]]) -> list[str]:
         for t in members:
             which = f"{t.dataset} ({t.split})" if datasets.count(t.dataset) > 1 else t.dataset
             best = next((r for r in t.rows if r.rank == 1), None)
-            value = _number(best.metrics[t.ranked]["value"]) if best else "–"
-            chance = _number(best.metrics[t.ranked]["chance"]) if best else "–"
+            value = number(best.metrics[t.ranked]["value"]) if best else "–"
+            chance = number(best.metrics[t.ranked]["chance"]) if best else "–"
             last = max(r["date"] for row in t.rows for r in row.records)[:10]
             n = sum(not row.control for row in t.rows)
             tied = sum(r.rank == 1 for r in t.rows) - 1
@@ -114,9 +115,3 @@ def _changes(records: Sequence[Mapping]) -> list[str]:
 def _name(group: tuple[str, ...], n: int, of: int) -> str:
     label = group[2] if group[3] == "default" else f"{group[2]}:{group[3]}"
     return label if n == of else f"{label} ({n} of {of} runs)"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -110,3 +110,10 @@ def _scores(row: Any, track: str, metric: str) -> dict[tuple[str, int], Mapping[
 def _ranges(row: Any, track: str, metric: str) -> list[tuple[float | None, float | None]]:
     scores = [r["scores"].get(track, {}).get(metric, {}) for r in row.records]
     return [tuple(s["range"]) for s in scores if "range" in s]
+
+
+def number(value: float | None) -> str:
+    """Return a score as boards print it; what rounds to 0 has no sign."""
+    if value is None:
+        return "–"
+    return (f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}").replace("-0.000", "0.000")

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark import board_index, board_numbers, board_pictures, card_pages, ladder_board, literature, protocol
 from benchmark.board_figures import Drawing
-from benchmark.board_numbers import CEILING, CHANCE
+from benchmark.board_numbers import CEILING, CHANCE, number
 from benchmark.data.files import write_atomic
 from benchmark.leaderboard import ARROW, INTERVAL, SCORES_ONLY, Row, Table
 from benchmark.records import flat
@@ -150,7 +150,7 @@ def _markdown(t: Table, rows: Sequence[Row], names: Sequence[str], stated: bool 
         lines.append(f"{line} | {tags} |" if tagged else f"{line} |")
     if stated:
         chance = _chance(t, names)
-        cells = [_number(chance.get(names[0])), *[""] * len(beside), *(_number(chance.get(n)) for n in names[1:])]
+        cells = [number(chance.get(names[0])), *[""] * len(beside), *(number(chance.get(n)) for n in names[1:])]
         lines.append(f"| | *chance level* | {' | '.join(cells)} |{' |' * tagged}")
     return lines
 
@@ -161,9 +161,9 @@ def _beside(t: Table) -> dict[str, Callable[[Row], str]]:
     if len(t.subjects) >= MIN_SUBJECTS or any(row.interval for row in t.rows):
         found[INTERVAL] = lambda row: _interval(row, t)
     if t.scale:
-        found["scaled"] = lambda row: _number(row.scaled)
+        found["scaled"] = lambda row: number(row.scaled)
     if len(t.seeds) > 1:
-        found["seed SD"] = lambda row: _number(row.seed_sd)
+        found["seed SD"] = lambda row: number(row.seed_sd)
     return found
 
 
@@ -173,7 +173,7 @@ def _column_texts(t: Table) -> list[str]:
     if t.scale:
         zero = "the chance level" if t.scale.control == CHANCE else f"the `{t.scale.control}` control"
         lines += [
-            f"- *scaled*: (score − {_number(t.scale.zero)}) / ({_number(t.scale.one)} − {_number(t.scale.zero)}), so "
+            f"- *scaled*: (score − {number(t.scale.zero)}) / ({number(t.scale.one)} − {number(t.scale.zero)}), so "
             f"that 0 is {zero} and 1 the `{CEILING}`."
         ]
     if len(t.seeds) > 1:
@@ -194,7 +194,7 @@ def _others(t: Table, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
         for row in rows:
             label = f"*{row.label}*" if row.control else row.label
             lines.append(f"| {label} | {' | '.join(_value(row, name) for name in part)} |")
-        lines += [f"| *chance level* | {' | '.join(_number(chance.get(name)) for name in part)} |", ""]
+        lines += [f"| *chance level* | {' | '.join(number(chance.get(name)) for name in part)} |", ""]
     return [*lines, *_footnotes(t, names)]
 
 
@@ -216,7 +216,7 @@ def _head(t: Table, name: str) -> str:
 
 
 def _value(row: Row, name: str) -> str:
-    return _number(row.metrics[name]["value"]) if name in row.metrics else "–"
+    return number(row.metrics[name]["value"]) if name in row.metrics else "–"
 
 
 def _chance(t: Table, names: Sequence[str]) -> dict[str, float | None]:
@@ -234,8 +234,8 @@ def _by_subject(t: Table, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if t.ranked in row.metrics:
             found = row.metrics[t.ranked]
-            cells = [_number(found["value"]), _interval(row, t)]
-            cells += [_number(found["subjects"].get(s)) for s in t.subjects]
+            cells = [number(found["value"]), _interval(row, t)]
+            cells += [number(found["subjects"].get(s)) for s in t.subjects]
             lines.append(f"| {f'*{row.label}*' if row.control else row.label} | {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -306,13 +306,7 @@ def _interval(row: Row, t: Table) -> str:
     """Return the interval over subjects where there are enough, else over test items."""
     enough = len(t.subjects) >= MIN_SUBJECTS
     found = row.metrics.get(t.ranked, {}).get("interval") if enough else row.interval
-    return f"{_number(found[0])} to {_number(found[1])}" if found else "–"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return f"{number(found[0])} to {number(found[1])}" if found else "–"
 
 
 def _json(members: Sequence[Table]) -> dict[str, Any]:

@@ -215,8 +215,8 @@ def markdown(card: Mapping[str, Any]) -> str:
     for track, scores in card["scores"].items():
         ranked = (card["tracks"].get(track) or {}).get("ranked")
         for name, score in scores.items():
-            value = _number(score["value"]) if score["value"] is not None else _cell(score.get("reason", "–"))
-            cells = [track, f"**{name}**" if name == ranked else name, value, score["n"], _number(score.get("chance"))]
+            value = number(score["value"]) if score["value"] is not None else _cell(score.get("reason", "–"))
+            cells = [track, f"**{name}**" if name == ranked else name, value, score["n"], number(score.get("chance"))]
             lines.append("| " + " | ".join(map(str, [*cells, score["version"], score["protocol"]])) + " |")
     lines += ["", "## Cost and machine", ""]
     hardware = machine["hardware"]
@@ -248,7 +248,8 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a score as cards print it."""
     return "–" if value is None else f"{value:.6g}"
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmark.card import number
 from benchmark.external import TAG
 from benchmark.leaderboard import ARROW, Record, Row, Table
 
@@ -103,7 +104,7 @@ def _section(key: tuple, members: Sequence[Member]) -> list[str]:
     for r in records:
         status = f"{r['status']}: {r['reason']}" if r["reason"] else r["status"]
         values = [r["scores"].get(track, {}).get(name, {}).get("value") for track, name in ranked]
-        cells = [f"`{r['run_id']}`", r["subject"], r["seed"], _cell(status), *map(_number, values)]
+        cells = [f"`{r['run_id']}`", r["subject"], r["seed"], _cell(status), *map(number, values)]
         total = r["seconds"].get("total")
         cells += ["–" if total is None else f"{total:.1f}", f"{r['peak_mb'] or 0:.0f}", r["date"]]
         if odd:
@@ -118,7 +119,7 @@ def _standing(t: Table, row: Row) -> str:
     rank = f"rank {row.rank}" if row.rank else "a control, never ranked" if row.control else "not ranked"
     lacks = f"; incomplete, lacks {', '.join(row.missing)}" if row.missing else ""
     place = f"../{t.track}.md#{_anchor(f'{t.dataset}, split {t.split}')}"
-    return f"- [{t.track} board]({place}): {rank}, {t.ranked} {_number(value)}{lacks}"
+    return f"- [{t.track} board]({place}): {rank}, {t.ranked} {number(value)}{lacks}"
 
 
 def _ranked_versions(members: Sequence[Member]) -> dict[str, dict[str, str]]:
@@ -208,7 +209,3 @@ def _cell(text: str) -> str:
 def _anchor(heading: str) -> str:
     """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.6g}"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.board_numbers import number
 from benchmark.board_stats import Scores, by_stimulus, compare_items, stimulus_of, subject_values, unit_values
 from benchmark.errors import BenchError
 from benchmark.stats import MIN_SUBJECTS, Difference, kind_of, paired_subjects, seed_spread
@@ -264,14 +265,14 @@ def show(console: Any, place: Place, metric: str | None = None) -> None:
             table.add_column(head, justify="right", no_wrap=True)
         for c in rows:
             arrow = {True: " ↑", False: " ↓", None: ""}[c.higher_is_better]
-            cells = [_number(c.a), _number(c.b), _signed(c.items.value), *_cells(c.items)]
-            cells += [_number(c.items.effect_size), str(c.items.n)]
+            cells = [number(c.a), number(c.b), _signed(c.items.value), *_cells(c.items)]
+            cells += [number(c.items.effect_size), str(c.items.n)]
             table.add_row(c.metric + arrow, *cells, *(_cells(c.subjects) if over_subjects else []))
         console.print(table)
         chosen = next((c for c in rows if c.metric == metric), rows[0])
         _show_most(console, chosen)
         labels = zip((place.a, place.b), chosen.seed_sd, strict=True)
-        spread = [f"{label} {_number(sd)}" for label, sd in labels if sd is not None]
+        spread = [f"{label} {number(sd)}" for label, sd in labels if sd is not None]
         if spread:
             console.print(f"SD over seeds of {chosen.metric}: {', '.join(spread)}", highlight=False)
     left_out = f"; left out: {', '.join(place.left_out)}" if place.left_out else ""
@@ -292,7 +293,7 @@ def _show_most(console: Any, chosen: Comparison) -> None:
     for head in ("A", "B", "A − B"):
         table.add_column(head, justify="right", no_wrap=True)
     for item, left, right in chosen.most:
-        table.add_row(item, _number(left), _number(right), _signed(left - right))
+        table.add_row(item, number(left), number(right), _signed(left - right))
     console.print(table)
 
 
@@ -303,10 +304,6 @@ def _cells(difference: Difference | None) -> list[str]:
     interval = " … ".join(map(_signed, difference.interval)) if difference.interval else "–"
     p = difference.p
     return [interval, "–" if p is None else "< .0001" if p < 1e-4 else f"{p:.4f}"]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def _signed(value: float) -> str:
