@@ -108,8 +108,10 @@ def read(path: Path, key: str | None = None) -> Given:
     arrays = _archive(path) if path.suffix == ".npz" else _tensors(path)
     ids = arrays.pop("ids", None)
     name = key or (next(iter(arrays)) if len(arrays) == 1 else None)
+    if not arrays:
+        raise BenchError(f"{path}: holds no array at its top level, expected one with a row for every test item")
     if name not in arrays:
-        raise BenchError(f"{path}: holds {', '.join(arrays) or 'no array'}, expected --key to name one of its arrays")
+        raise BenchError(f"{path}: holds {', '.join(arrays)}, expected --key to name one of its arrays")
     return Given(path, _numbers(path, arrays[name]), ids=None if ids is None else [str(value) for value in ids])
 
 

@@ -358,6 +358,8 @@ def test_files_that_cannot_be_read_or_would_run_code(score, data, tmp_path):
         refused(score(None, "--order", "split", path=name), tmp_path, name)
     assert not (tmp_path / "ran").exists()
     refused(score({"a": data[1], "b": data[1]}, "--order", "split", path="two.npz"), tmp_path, "expected --key")
+    rows = [torch.from_numpy(row) for row in data[2]]
+    refused(score(rows, "--order", "split", path="list.pt"), tmp_path, "no array at its top level, expected one with")
 
 
 @pytest.mark.parametrize(
