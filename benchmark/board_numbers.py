@@ -91,7 +91,7 @@ def section(track: str, ranked: str, columns: Sequence[str], rows: Sequence[Any]
                 found = board_stats.compare_items(mine, base, stats.kind_of(metric) or "mean")
             except BenchError:
                 continue
-            interval = "–" if found.interval is None else f"{found.interval[0]:+.3f} – {found.interval[1]:+.3f}"
+            interval = "–" if found.interval is None else f"{found.interval[0]:+.3f} to {found.interval[1]:+.3f}"
             p = "–" if found.p is None else ("< .001" if found.p < 0.001 else f"{found.p:.3f}")
             lines.append(f"| {row.label} | {metric} | {found.value:+.3f} | {interval} | {p} | {found.n} |")
     if not lines:

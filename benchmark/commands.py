@@ -265,7 +265,7 @@ def data_check(folder: Path | None, plugins: Sequence[Path], data: str | None) -
     for name, target, path in checks:
         found = resolve(target.rpartition(":")[0] + ":check")(path)
         faults += len(found)
-        print(f"{path} ({name}): {f'{len(found)} faults' if found else 'no fault found'}")
+        print(f"{path} ({name}): {_count(len(found), 'fault') if found else 'no fault found'}")
         for fault in found:
             print(f"  - {fault}")
     return 2 if faults else 0
@@ -367,7 +367,8 @@ def doctor_data(name: str, *, subjects, split, out: Path, weights: Path | None, 
         n = checkup.count(FAULT)
         faults += n
         path = picture(checkup, out / f"{name}-{subject}-doctor.png")
-        console.print(f"{n} faults, {checkup.count(WARNING)} warnings; drawn in {path}", markup=False, soft_wrap=True)
+        counts = f"{_count(n, 'fault')}, {_count(checkup.count(WARNING), 'warning')}"
+        console.print(f"{counts}; drawn in {path}", markup=False, soft_wrap=True)
     return 1 if faults else 0
 
 
@@ -403,6 +404,10 @@ def cache_clear(model: str | None) -> None:
     if model and model not in known:
         raise unknown("model in the cache", model, known)
     print(f"{clear(cache_dir(), model) / 1e6:.1f} MB removed")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _words(options: Sequence[str]) -> tuple[str, ...]:
