@@ -110,21 +110,24 @@ def draw_scores(content: Mapping[str, Any]) -> Figure:
     rows = content["rows"]
     figure, axes, left = _panel(rows)
     low, high = _range(content)
+    inside = [(y, row) for y, row in enumerate(rows) if low <= row["value"] <= high]
     for y, row in enumerate(rows):
-        colour = _colour(row)
         if row["rank"] is not None and row["rank"] % 2:
             axes.axhspan(y - 0.5, y + 0.5, color=BAND, lw=0, zorder=0)
         if not low <= row["value"] <= high:
             right = row["value"] > high
             text, place = (f"{row['value']:.3g} →", high) if right else (f"← {row['value']:.3g}", low)
             axes.text(place, y, text, ha="right" if right else "left", va="center", fontsize=8, color=GREY)
-            continue
-        if row["interval"]:
-            axes.plot(row["interval"], [y, y], color=colour, lw=2, solid_capstyle="butt", zorder=3)
-        if len(row["parts"]) > 1:
-            axes.plot(row["parts"], [y + 0.27] * len(row["parts"]), ".", color=colour, ms=4, alpha=0.75, zorder=2)
-        face = "white" if row["control"] else colour
-        axes.plot(row["value"], y, "o", color=colour, mfc=face, ms=7, zorder=4)
+    if given := [(y, *row["interval"], _colour(row)) for y, row in inside if row["interval"]]:
+        ys, starts, ends, colours = zip(*given, strict=True)
+        axes.hlines(ys, starts, ends, colours, lw=2, zorder=3, label="intervals")
+    several = [(x, y + 0.27, _colour(row)) for y, row in inside if len(row["parts"]) > 1 for x in row["parts"]]
+    if several:
+        xs, ys, colours = zip(*several, strict=True)
+        axes.scatter(xs, ys, s=5, c=colours, alpha=0.75, zorder=2, label="parts")
+    values, colours = [row["value"] for _, row in inside], [_colour(row) for _, row in inside]
+    faces = ["white" if row["control"] else _colour(row) for _, row in inside]
+    axes.scatter(values, [y for y, _ in inside], s=49, c=faces, edgecolors=colours, zorder=4, label="values")
     if content["chance"] is not None:
         axes.axvline(content["chance"], color="black", lw=1, ls="--", zorder=1)
     axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5), xlim=(low, high), xlabel=_axis(content))
@@ -132,7 +135,7 @@ def draw_scores(content: Mapping[str, Any]) -> Figure:
     _grey_controls(axes, rows)
     what = f"mean with its {LEVEL:.0%} interval over {content['over']}"
     entries = [_entry(what, "o", COLOURS[0], ls="-"), _entry("control", "o", GREY, mfc="white")]
-    if any(len(row["parts"]) > 1 for row in rows):
+    if several:
         entries.append(_entry(f"one {content['part']}", ".", COLOURS[0]))
     if content["chance"] is not None:
         entries.append(_entry("chance level", "", "black", ls="--", lw=1))

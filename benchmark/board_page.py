@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,11 +58,14 @@ def write(
     """
     for name, text in files.items():
         write_atomic(folder / name, text.encode())
+    # Figures are many small objects: collecting garbage would go through all records again and again.
+    gc.freeze()
     for name, source in (pictures or {}).items():
         if isinstance(source, Drawing):
             source.write(folder / name, store)
         elif store is not None and (store / source).is_file():
             write_atomic(folder / name, (store / source).read_bytes())
+    gc.unfreeze()
 
 
 def stale(folder: Path, files: Mapping[str, str], pictures: Mapping[str, str | Drawing] | None = None) -> list[str]:

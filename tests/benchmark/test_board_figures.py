@@ -60,6 +60,12 @@ def lines(axes, style):
     return [(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()) for line in found]
 
 
+def points(axes, label):
+    """Return the points of a scatter, or the ends of the lines, that have this label."""
+    (found,) = [c for c in axes.collections if c.get_label() == label]
+    return found.get_segments() if label == "intervals" else found.get_offsets().tolist()
+
+
 def test_scores_have_a_point_an_interval_and_the_subjects_of_every_row_in_the_order_of_the_board():
     items = [
         run(m, s, value=v + d) for m, v in (("b", 0.6), ("a", 0.8)) for s, d in (("S", -0.1), ("T", 0), ("U", 0.1))
@@ -69,11 +75,10 @@ def test_scores_have_a_point_an_interval_and_the_subjects_of_every_row_in_the_or
     drawn, _ = figure(items, "scores.png")
     (axes,) = drawn.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "mean"]
-    assert [(x, y) for (x,), (y,) in lines(axes, "o")] == [(pytest.approx(0.8), 0), (pytest.approx(0.6), 1), (0.5, 2)]
-    assert lines(axes, ".")[0][0] == pytest.approx([0.7, 0.8, 0.9])
+    np.testing.assert_allclose(points(axes, "values"), [(0.8, 0), (0.6, 1), (0.5, 2)])
+    np.testing.assert_allclose([x for x, y in points(axes, "parts") if y < 1], [0.7, 0.8, 0.9])
     # t interval over the three subjects: scipy.stats.t.ppf(.975, 2) * .1 / sqrt(3)
-    (interval, _) = next(found for found in lines(axes, "None") if found[1] == [0, 0])
-    assert interval == pytest.approx([0.8 - 0.248414, 0.8 + 0.248414], abs=1e-5)
+    np.testing.assert_allclose(points(axes, "intervals")[0], [(0.8 - 0.248414, 0), (0.8 + 0.248414, 0)], atol=1e-5)
     assert [axes.texts[i + 1].get_text() for i in range(3)] == [str(r.rank or "") for r in t.rows]
     assert any(found[0] == [0.5, 0.5] for found in lines(axes, "None"))  # chance
     assert axes.get_xlabel() == "two_way (higher is better)"
@@ -90,17 +95,17 @@ def test_two_subjects_have_the_interval_over_items_and_a_single_one_shows_its_se
     seeds = [run("a", seed=n, value=v) for n, v in enumerate((0.6, 0.7, 0.8))]
     drawn, content = figure(seeds, "scores.png")
     assert content["part"] == "seed"
-    assert lines(drawn.axes[0], ".")[0][0] == [0.6, 0.7, 0.8]
+    assert [x for x, _ in points(drawn.axes[0], "parts")] == [0.6, 0.7, 0.8]
 
 
 def test_an_oracle_far_from_the_rest_is_written_at_the_edge():
     items = [run("a", value=0.52), *controls()]
     drawn, _ = figure(items, "scores.png")
-    assert len(lines(drawn.axes[0], "o")) == 2
+    assert len(points(drawn.axes[0], "values")) == 2
     assert "1 →" in [text.get_text() for text in drawn.axes[0].texts]
     assert drawn.axes[0].get_xlim()[1] < 0.7
     near, _ = figure([run("a", value=0.9), *controls()], "scores.png")
-    assert len(lines(near.axes[0], "o")) == 3
+    assert len(points(near.axes[0], "values")) == 3
 
 
 def test_cost_is_the_mean_of_seconds_and_the_largest_memory_without_oracles():
