@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -40,11 +41,25 @@ def section(ranked: str, methods: Sequence[tuple[str, Sequence[Mapping[str, Any]
             lines.append(f"| {label} | {rung} | {' | '.join(cells)} |")
     lines += ["", "Where most is lost:", ""]
     for label, records in found:
-        for verdict in dict.fromkeys(r["ladder"]["verdict"] for r in records):
-            whose = [f"{r['subject']} seed {r['seed']}" for r in records if r["ladder"]["verdict"] == verdict]
-            lines.append(f"- **{label}** ({', '.join(whose)}): {verdict}")
+        lines += _grouped(f"**{label}**", [(r, _verdict(r, records)) for r in records])
     lines += _features(found) + _differences(found) + _notes(found)
     return [*lines, ""]
+
+
+def _verdict(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the verdict; of several runs without the scores of one, whose means stand in the table."""
+    text = record["ladder"]["verdict"]
+    return text if len(records) == 1 else re.sub(r" \([^()]*\)", "", text)
+
+
+def _grouped(label: str, told: Sequence[tuple[Mapping[str, Any], str]]) -> list[str]:
+    """Return a line for every text, with the runs it was told of."""
+    lines = []
+    for text in dict.fromkeys(text for _, text in told):
+        whose = [f"{r['subject']} seed {r['seed']}" for r, other in told if other == text]
+        runs = f"all {len(told)} runs" if len(whose) == len(told) > 1 else ", ".join(whose)
+        lines.append(f"- {label} ({runs}): {text}")
+    return lines
 
 
 def _own(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,8 +116,6 @@ def _differences(found) -> list[str]:
 def _notes(found) -> list[str]:
     lines = []
     for label, records in found:
-        for r in records:
-            told = ", ".join(f"{name} {value}" for name, value in sorted(r.get("notes", {}).items()))
-            if told:
-                lines.append(f"- {label}, {r['subject']} seed {r['seed']}: {told}")
+        told = [", ".join(f"{name} {value}" for name, value in sorted(r.get("notes", {}).items())) for r in records]
+        lines += _grouped(label, [(r, text) for r, text in zip(records, told, strict=True) if text])
     return ["", "Notes of the methods:", "", *lines] if lines else []
