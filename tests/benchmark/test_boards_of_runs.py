@@ -117,3 +117,16 @@ def test_check_of_a_folder_without_records_is_bad_input(bench):
     code, _, err = bench("leaderboard", "--check", "--boards", "nowhere")
     assert code == 2
     assert "holds no records" in err
+
+
+def test_a_board_of_runs_shows_every_picture_it_links(bench, tiny, tmp_path):
+    code, _, err = bench(*RUN, "--data", tiny)
+    assert code == 0, err
+    folder = tmp_path / "runs/leaderboards/tiny"
+    text = board(tmp_path, "reconstruction")
+    links = [part.partition(")")[0] for part in text.split("](pictures/")[1:]]
+    assert {link.rpartition("/")[2] for link in links} == {
+        "scores.png", "cost.png", "grid.png", "ridge-reconstructed.png", "ridge-retrieved.png", "ridge-ranks.png",
+    }  # fmt: skip
+    assert all((folder / "pictures" / link).is_file() for link in links)
+    assert "embedding/ranks.png)" in board(tmp_path)
