@@ -33,7 +33,7 @@ DOTS = 100
 BINS = 20
 MARKERS = "os^DvPX"
 GREY, BAND = "#6b6b6b", "#f0f0f0"
-_DRAWN_BY = 1  # counted up where the drawing changes, so that all pictures are drawn again
+_DRAWN_BY = 2  # counted up where the drawing changes, so that all pictures are drawn again
 _HEAD = 600  # bytes at a picture's start in which its digest is
 
 
@@ -186,7 +186,7 @@ def draw_ranks(content: Mapping[str, Any]) -> Figure:
     lines = -(-len(rows) // wide)
     high = 1.5 * lines + 0.6
     figure = _figure(WIDE, high)
-    space = {"left": 0.6 / WIDE, "right": 1 - 0.1 / WIDE, "bottom": 0.55 / high, "top": 1 - 0.3 / high}
+    space = {"left": 0.6 / WIDE, "right": 1 - 0.2 / WIDE, "bottom": 0.55 / high, "top": 1 - 0.3 / high}
     panels = figure.subplots(
         lines, wide, squeeze=False, sharey=True, gridspec_kw=space | {"hspace": 0.42, "wspace": 0.2}
     )
@@ -196,7 +196,8 @@ def draw_ranks(content: Mapping[str, Any]) -> Figure:
         axes.stairs(counts / counts.sum(), edges, fill=True, color=COLOURS[0])
         axes.axhline(1 / len(counts), color="black", lw=1, ls="--")
         axes.set_xlim(0.5, n + 0.5)
-        axes.set_title(f"{row['name']} ({row['median']:.3g})", fontsize=9)
+        name = row["name"] if len(row["name"]) <= 24 else f"{row['name'][:23]}…"
+        axes.set_title(f"{name} ({row['median']:.3g})", fontsize=8.5)
         axes.set_xticks([1, round(n / 2), n])
         _bare(axes)
     for axes in panels.ravel()[len(rows) :]:

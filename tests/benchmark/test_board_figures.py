@@ -255,8 +255,8 @@ def test_the_same_records_draw_the_same_bytes(tmp_path):
 
 def test_long_names_and_many_methods_are_not_cut_off():
     items = [run(f"a-method-with-a-very-long-name-{i:02d}", value=0.5 + 0.01 * i, ranks=[3.0] * N) for i in range(25)]
-    for name in ("scores.png", "cost.png"):
-        drawn, _ = figure(items, name)
+    for name, given in (("scores.png", items), ("cost.png", items), ("ranks.png", items[:7])):
+        drawn, _ = figure(given, name)
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         renderer = FigureCanvasAgg(drawn).get_renderer()
