@@ -67,22 +67,14 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, Any]:
-    """Return processor, cores, memory, system, and the threads of linear algebra, which scores depend on.
-
-    The latter are as many as cores, unless a variable such as ``OMP_NUM_THREADS`` says otherwise; ``--threads`` does
-    not count for them.
-    """
-    import numpy as np  # noqa: F401 - brings the BLAS that is asked
+    """Return processor, cores, memory and system."""
     import psutil
-    from threadpoolctl import threadpool_info
 
-    blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        **({"blas_threads": max(blas)} if blas else {}),
     }
 
 

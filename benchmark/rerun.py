@@ -96,8 +96,6 @@ def differences(card: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
         old, new = card, now
         for key in keys:
             old, new = old[key], new[key]
-        if name == "hardware" and "cores" in old and "blas_threads" in new:
-            old = {"blas_threads": old["cores"], **old}  # the default, where a card of older code does not say
         if old == new:
             continue
         matters = name not in _NO_MATTER

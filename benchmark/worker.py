@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -178,10 +179,18 @@ def _made(job: Job) -> Any:
 
 
 def use_device(device: str, threads: int) -> str:
-    """Set the number of threads and return the device to use, chosen by capability."""
+    """Set the number of threads and return the device to use, chosen by capability.
+
+    Linear algebra of numpy and scipy gets as many: with another number it adds in another order, which moves what is
+    trained on a PCA in the third digit.
+    """
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    # of libraries that are not loaded yet, as scipy's own
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, found in there.items() if found)

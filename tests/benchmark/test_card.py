@@ -244,20 +244,6 @@ def test_only_the_commit_does_not_make_scores_inexact(card):
     assert [name for name, _, matters in rerun.differences(card, now) if matters] == ["hardware"]
 
 
-def test_threads_of_linear_algebra_are_a_difference_also_from_cards_that_do_not_state_them(card):
-    """With other threads BLAS adds in another order: a PCA, and what is trained on it, moves in the third digit."""
-    old, now = copy.deepcopy(card), copy.deepcopy(card)
-    cores = now["machine"]["hardware"]["cores"]
-    assert now["machine"]["hardware"].pop("blas_threads") >= 1
-    assert list(rerun.differences(now, now)) == []
-    now["machine"]["hardware"]["blas_threads"] = cores
-    old["machine"]["hardware"].pop("blas_threads")
-    assert list(rerun.differences(old, now)) == []
-    now["machine"]["hardware"]["blas_threads"] = cores + 1
-    text = f"hardware: blas_threads {cores} then, {cores + 1} now"
-    assert list(rerun.differences(old, now)) == [("hardware", text, True)]
-
-
 def test_a_run_is_made_again_by_its_id_alone_from_the_boards_or_a_store(bench, made, runs, tmp_path):
     folder = folder_of(runs, "mean")
     code, _, err = bench("rerun", folder.name, "--data", made / "tiny", "--from", "elsewhere")

@@ -1,6 +1,9 @@
 """``bench run`` from folder to leaderboard, in processes of its own."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -320,3 +323,17 @@ def test_data_show_writes_a_picture(bench, tiny, tmp_path):
     code, _, err = bench("data", "show", "tiny", "--data", tiny, "--out", "a.png")
     assert code == 0, err
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_linear_algebra_gets_the_threads_of_the_run():
+    """Also that of libraries loaded later; a run's scores are the same whatever the number of cores."""
+    script = (
+        "import json; from benchmark.worker import use_device; use_device('cpu', 1); import scipy.linalg, torch; "
+        "from threadpoolctl import threadpool_info; "
+        "print(json.dumps([torch.get_num_threads(), *(p['num_threads'] for p in threadpool_info())]))"
+    )
+    variables = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=variables)
+    threads = json.loads(done.stdout)
+    assert len(threads) >= 3
+    assert set(threads) == {1}  # the default is one a core
