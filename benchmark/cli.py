@@ -62,6 +62,23 @@ def _data(function):
     )
 
 
+def _weights(function):
+    return click.option(
+        "--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights."
+    )(function)
+
+
+def _boards(function):
+    return click.option(
+        "--boards",
+        default="leaderboards",
+        show_default=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Folder of the committed boards.",
+    )(function)
+
+
 def _store(function):
     return click.option(
         "--store",
@@ -96,7 +113,7 @@ def _store(function):
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="The seed of every random draw. [default: 0]")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
 @click.option("--profile", default="mini", show_default=True, help="mini: small settings; full: the published ones.")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@_weights
 @click.option(
     "--ladder",
     type=click.Choice(["off", "on", "full"]),
@@ -156,7 +173,7 @@ def run(**options: Any) -> None:
 @click.option("--show-ids", is_flag=True, help="Print the test items' ids in the split's order, and stop.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The seed of the predictions.")
 @click.option("--profile", default="mini", show_default=True, help="Which frozen models metrics use: mini or full.")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@_weights
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(min=1), help="[default: cores]")
 @_plugins
@@ -193,7 +210,7 @@ def regress(**options: Any) -> None:
 
 @cli.command()
 @click.argument("run", metavar="RUN")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@_weights
 @click.option("--device", help="Default: the card's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the card's.")
 @click.option(
@@ -202,14 +219,7 @@ def regress(**options: Any) -> None:
     metavar="DIR",
     help="Keep the new run here. [default: it is compared and removed]",
 )
-@click.option(
-    "--boards",
-    default="leaderboards",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Committed boards that a run id is looked up in first.",
-)
+@_boards
 @click.option(
     "--from",
     "source",
@@ -280,16 +290,9 @@ def info(kind: str, name: str, plugins: tuple[Path, ...]) -> None:
     metavar="BUNDLE",
     help="Score a bundle's predictions again; where the scores agree, its runs join the committed records.",
 )
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of pretrained weights.")
+@_weights
 @click.option("--suite", help="Only this suite.")
-@click.option(
-    "--boards",
-    default="leaderboards",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the committed boards.",
-)
+@_boards
 @_plugins
 @_data
 @_store
@@ -427,7 +430,7 @@ def data_prepare(**options: Any) -> None:
 )
 @click.option("--models", is_flag=True, help="Check the frozen models of profile mini instead.")
 @click.option("--only", multiple=True, metavar="NAME,...", help="With --models: only these models.")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the models' weights.")
+@_weights
 @_plugins
 @_data
 def doctor(dataset: str | None, models: bool, only: tuple[str, ...], weights: Path | None, **options: Any) -> None:
