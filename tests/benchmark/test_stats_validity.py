@@ -320,15 +320,15 @@ def test_identical_methods_share_a_tier_over_subjects():
 def test_identical_methods_share_a_tier_in_medians():
     rng = np.random.default_rng(13)
     wrong = 0
-    for _ in range(300):
+    for _ in range(1000):
         evidence = 0.7 + rng.standard_normal((1, 100)) + rng.standard_normal((10, 100))
         ranks = 1 + np.rint((1 - norm.cdf(evidence)) * 179)
         names = [f"i{k}" for k in range(100)]
         board = {(f"m{m}", "S1", 0): dict(zip(names, r.tolist(), strict=True)) for m, r in enumerate(ranks)}
         found = board_stats.board_statistics(board, kind="median", higher_is_better=False)
         wrong += max(s.tier for s in found.values()) > 1
-    print(f"A/A medians: {wrong} of 300 boards")
-    assert wrong <= 15
+    print(f"A/A medians: {wrong} of 1000 boards")
+    assert wrong <= 50
 
 
 def test_a_difference_of_one_sd_is_found():
